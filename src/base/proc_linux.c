@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Child processes on Linux: vfork-like start with exec errors reported, pidfds.
+ */
+#include "base/proc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/fd.h"
+
+#define FDS_MAX  32
+#define FD_ABOVE 64 /* where descriptors wait while the low numbers are handed out */
+
+extern char **environ;
+
+/* In the child: only async-signal-safe calls from here on. */
+static void child_fds(const struct proc_config *c, int report_fd)
+{
+	int moved[FDS_MAX];
+	int null_fd = fcntl(open("/dev/null", O_RDWR), F_DUPFD, FD_ABOVE);
+	bool std[3] = { false, false, false };
+
+	for (size_t i = 0; i < c->n_fds; i++)
+		moved[i] = fcntl(c->fds[i].from < 0 ? null_fd : c->fds[i].from, F_DUPFD, FD_ABOVE);
+	for (size_t i = 0; i < c->n_fds; i++) {
+		dup2(moved[i], c->fds[i].to);
+		if (c->fds[i].to < 3)
+			std[c->fds[i].to] = true;
+	}
+	for (int i = 0; i < 3; i++)
+		if (!std[i])
+			dup2(null_fd, i);
+	/* Close all the rest but the report, which closes itself on exec. */
+	for (int fd = 3; fd < FD_ABOVE; fd++) {
+		bool given = false;
+
+		for (size_t i = 0; i < c->n_fds; i++)
+			given |= c->fds[i].to == fd;
+		if (!given)
+			close(fd);
+	}
+	syscall(SYS_close_range, FD_ABOVE, report_fd - 1, 0);
+	syscall(SYS_close_range, report_fd + 1, ~0u, 0);
+}
+
+static void child_signals(void)
+{
+	sigset_t none;
+
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void child_main(const struct proc_config *c, int report_fd, pid_t parent)
+{
+	int e;
+
+	child_signals();
+	child_fds(c, report_fd);
+	if (c->new_session)
+		setsid();
+	if (c->die_with_parent) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(127);
+	}
+	execve(c->path, (char **)(uintptr_t)c->argv, c->env ? (char **)(uintptr_t)c->env : environ);
+	e = errno;
+	if (write(report_fd, &e, sizeof(e)) < 0)
+		_exit(126);
+	_exit(127);
+}
+
+int proc_spawn(const struct proc_config *c, pid_t *ret_pid, int *ret_pidfd, struct smolvm_error *err)
+{
+	pid_t parent = getpid();
+	int report[2], high, e = 0, pidfd;
+	ssize_t n;
+	pid_t pid;
+
+	if (c->n_fds > FDS_MAX)
+		return err_set(err, E2BIG, "too many descriptors for %s", c->path);
+	if (pipe2(report, O_CLOEXEC) < 0)
+		return err_sys(err, "cannot start %s", c->path);
+	high = fcntl(report[1], F_DUPFD_CLOEXEC, 2 * FD_ABOVE + FDS_MAX);
+	if (high < 0)
+		high = fcntl(report[1], F_DUPFD_CLOEXEC, FD_ABOVE);
+	close(report[1]);
+	pid = high < 0 ? -1 : fork();
+	if (pid == 0)
+		child_main(c, high, parent);
+	e = errno;
+	if (high >= 0)
+		close(high);
+	if (pid < 0) {
+		close(report[0]);
+		return err_set(err, e, "cannot start %s: %s", c->path, strerror(e));
+	}
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	n = fd_read_full(report[0], &e, sizeof(e));
+	close(report[0]);
+	if (n == sizeof(e) || pidfd < 0) {
+		if (n != sizeof(e)) {
+			e = errno;
+			kill(pid, SIGKILL);
+		}
+		if (pidfd >= 0)
+			close(pidfd);
+		waitpid(pid, NULL, 0);
+		return err_set(err, e, "cannot start %s: %s", c->path, strerror(e));
+	}
+	fd_set_cloexec(pidfd, 1);
+	*ret_pid = pid;
+	*ret_pidfd = pidfd;
+	return 0;
+}
+
+int proc_wait(pid_t pid, int pidfd, int timeout_ms, int *ret_status)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+	int n;
+
+	do {
+		n = poll(&p, 1, timeout_ms);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	if (n == 0)
+		return -ETIMEDOUT;
+	while (waitpid(pid, ret_status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return 0;
+}
+
+void proc_kill(int pidfd, int signal)
+{
+	syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0);
+}
+
+int proc_run(const struct proc_config *c, int timeout_ms, struct smolvm_error *err)
+{
+	AUTO_FD pidfd = -1;
+	int status = 0, rc;
+	pid_t pid;
+
+	rc = proc_spawn(c, &pid, &pidfd, err);
+	if (rc < 0)
+		return rc;
+	rc = proc_wait(pid, pidfd, timeout_ms, &status);
+	if (rc == -ETIMEDOUT) {
+		proc_kill(pidfd, SIGKILL);
+		proc_wait(pid, pidfd, -1, &status);
+		return err_set(err, ETIMEDOUT, "%s did not finish within %d s", c->path,
+			       timeout_ms / 1000);
+	}
+	return rc < 0 ? err_set(err, -rc, "waiting for %s failed", c->path) : status;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A shared directory or file, served in the FUSE protocol; knows nothing of what carries it.
+ */
+#ifndef FILESERVER_FILESERVER_H
+#define FILESERVER_FILESERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <smolvm/error.h>
+
+struct fileserver;
+
+/**
+ * struct fileserver_config - one share.
+ * @root_fd:   the directory or regular file, opened O_PATH; fileserver_create() takes it over on
+ *             success.
+ * @read_only: every change is refused with EROFS.
+ * @data_max:  the most bytes of data in one READ or WRITE (offered to the guest as max_write).
+ */
+struct fileserver_config {
+	int root_fd;
+	bool read_only;
+	uint32_t data_max;
+};
+
+int fileserver_create(struct fileserver **ret, const struct fileserver_config *config,
+		      struct smolvm_error *err);
+void fileserver_destroy(struct fileserver *fs);
+
+/**
+ * fileserver_set_guest_user() - which guest user the host's user stands for.
+ *
+ * Only without privilege: what belongs to the host's effective user and group is then shown as
+ * belonging to @uid and @gid, and what the guest makes belongs to the host's user. With privilege
+ * numbers pass through as they are and files are made in the requester's name.
+ */
+void fileserver_set_guest_user(struct fileserver *fs, uint32_t uid, uint32_t gid);
+
+/**
+ * fileserver_handle() - answer one request.
+ * @request: @len bytes, from a guest that may be hostile: any content.
+ * @reply:   room for the answer, at least data_max + 4096 bytes.
+ *
+ * Blocks for as long as the file system below does. One thread per fileserver.
+ * Return: the length of the answer; 0 when the request has none (FORGET and the like); -EPROTO
+ * when it is too malformed to have one: the stream is then to be ended.
+ */
+ssize_t fileserver_handle(struct fileserver *fs, const uint8_t *request, size_t len,
+			  uint8_t *reply, size_t cap);
+
+#endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Many streams over one byte channel: for backends whose only channel is a serial port.
+ *
+ * Pure: bytes that arrived go in through mux_input(), bytes to send come out of mux_output(), and
+ * what happened is told through callbacks. One thread. A frame on the wire is
+ *
+ *     type (u8), reserved (u8, 0), payload length (u16), stream (u32), payload; little endian
+ *
+ * HELLO   stream 0: magic, version, lowest version accepted, features, window (u32 each).
+ *         The first frame in each direction.
+ * OPEN    port (u32). Streams that the host opens have even numbers, the agent's odd ones.
+ * OPENED  the OPEN is accepted. The opener may send before it arrives.
+ * DATA    at most as many bytes as the receiver has given credit for.
+ * CREDIT  bytes (u32) more that may be sent. A stream starts with the receiver's window.
+ * FIN     no more DATA from this side. When both have sent it the stream is gone.
+ * RESET   errno (u32): the stream is gone, in both directions; also the answer to a refused OPEN.
+ *
+ * Everything waiting to be sent is state of some stream, so nothing here grows without bound: a
+ * slow reader holds back its own stream alone, and streams with something to send take turns of
+ * one frame each.
+ */
+#ifndef PROTO_MUX_H
+#define PROTO_MUX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <smolvm/error.h>
+
+#define MUX_VERSION      1u
+#define MUX_FRAME_HEADER 8u
+#define MUX_PAYLOAD_MAX  32760u /* with its header, what a virtio console takes at once */
+#define MUX_WINDOW       (256u << 10)
+#define MUX_WINDOW_MAX   (64u << 20)
+#define MUX_QUEUE_MAX    (128u << 10) /* bytes one stream may have waiting to be sent */
+#define MUX_STREAMS_MAX  1024u        /* open at once in one direction */
+
+enum mux_side { MUX_HOST = 0, MUX_GUEST = 1 };
+
+struct mux;
+struct mux_stream;
+
+/**
+ * struct mux_stream_events - what happens to a stream. @ctx is the stream's owner.
+ * @opened:   the peer has accepted it (streams that this side opened). May be NULL.
+ * @data:     @n bytes arrived, and are the callback's to keep: it must take them all. They count
+ *            against the window until mux_consumed() gives them back.
+ * @writable: mux_write() would take bytes again, after it took less than it was given.
+ * @ended:    the peer sends no more.
+ * @closed:   the stream is gone and the pointer with it: error 0 after a FIN in both directions,
+ *            else a negative errno (-ECONNRESET and -EPIPE among them). Not called after
+ *            mux_reset().
+ */
+struct mux_stream_events {
+	void (*opened)(void *ctx, struct mux_stream *s);
+	void (*data)(void *ctx, struct mux_stream *s, const uint8_t *p, size_t n);
+	void (*writable)(void *ctx, struct mux_stream *s);
+	void (*ended)(void *ctx, struct mux_stream *s);
+	void (*closed)(void *ctx, struct mux_stream *s, int error);
+};
+
+/**
+ * struct mux_events - what the peer does.
+ * @hello:    the peer has said hello; its features. Called once, before anything else.
+ * @incoming: the peer opens stream @s to @port: call mux_accept() on it and return 0, or return a
+ *            negative errno, which refuses it.
+ */
+struct mux_events {
+	void (*hello)(void *ctx, uint32_t features);
+	int (*incoming)(void *ctx, struct mux_stream *s, uint32_t port);
+};
+
+/** mux_create() - @side decides who numbers streams how. Return: the mux, NULL without memory. */
+struct mux *mux_create(enum mux_side side, uint32_t features, const struct mux_events *events,
+		       void *ctx);
+
+/** mux_destroy() - every stream still open is closed with @error first (its closed() is called). */
+void mux_destroy(struct mux *m, int error);
+
+/**
+ * mux_input() - bytes from the channel, in order, in any pieces.
+ *
+ * Return: 0; -EPROTO when the peer broke the protocol, -EPROTONOSUPPORT when it speaks no version
+ * of ours, -ENOMEM. After a failure the channel is unusable.
+ */
+int mux_input(struct mux *m, const uint8_t *p, size_t n, struct smolvm_error *err);
+
+/** mux_input_wanted() - false while so many refusals wait to be sent that no OPEN can be taken. */
+bool mux_input_wanted(const struct mux *m);
+
+/** mux_output() - up to @cap bytes (at least MUX_FRAME_HEADER + 1) to send. Return: how many. */
+size_t mux_output(struct mux *m, uint8_t *p, size_t cap);
+
+/** mux_output_pending() - whether mux_output() would return anything now. */
+bool mux_output_pending(const struct mux *m);
+
+/** mux_streams() - streams open now, of both directions. */
+unsigned int mux_streams(const struct mux *m);
+
+/**
+ * mux_open() - open a stream to the peer's @port.
+ *
+ * Return: the stream, usable at once; NULL with errno EMFILE (MUX_STREAMS_MAX) or ENOMEM.
+ */
+struct mux_stream *mux_open(struct mux *m, uint32_t port, const struct mux_stream_events *events,
+			    void *ctx);
+
+/** mux_accept() - take over an incoming stream; only inside incoming(). */
+void mux_accept(struct mux_stream *s, const struct mux_stream_events *events, void *ctx);
+
+/** mux_write() - queue bytes. Return: how many were taken (0 to @n). */
+size_t mux_write(struct mux_stream *s, const void *p, size_t n);
+
+/** mux_room() - how many bytes mux_write() would take now. */
+size_t mux_room(const struct mux_stream *s);
+
+/** mux_finish() - FIN after what is queued; no mux_write() afterwards. */
+void mux_finish(struct mux_stream *s);
+
+/** mux_consumed() - @n bytes given by data() have been passed on: the peer may send as many more. */
+void mux_consumed(struct mux_stream *s, size_t n);
+
+/** mux_grant() - widen the stream's window by @n bytes for good. */
+void mux_grant(struct mux_stream *s, uint32_t n);
+
+/** mux_reset() - end it both ways now; queued bytes are lost. @s is gone. @error: negative errno. */
+void mux_reset(struct mux_stream *s, int error);
+
+#endif
