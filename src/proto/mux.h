@@ -113,8 +113,8 @@ void mux_accept(struct mux_stream *s, const struct mux_stream_events *events, vo
 /** mux_write() - queue bytes. Return: how many were taken (0 to @n). */
 size_t mux_write(struct mux_stream *s, const void *p, size_t n);
 
-/** mux_room() - how many bytes mux_write() would take now. */
-size_t mux_room(const struct mux_stream *s);
+/** mux_room() - how many bytes mux_write() would take now; at 0, writable() will be called. */
+size_t mux_room(struct mux_stream *s);
 
 /** mux_finish() - FIN after what is queued; no mux_write() afterwards. */
 void mux_finish(struct mux_stream *s);
