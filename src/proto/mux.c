@@ -427,12 +427,13 @@ size_t mux_output(struct mux *m, uint8_t *p, size_t cap)
 
 		n += k;
 		if (m->ready == s && find(m, id) == s) {
-			if (has_output(s))
-				m->ready = s->ready_next; /* to the tail */
-			else
+			if (!has_output(s)) {
 				ready_remove(s);
+				continue;
+			}
+			m->ready = s->ready_next; /* to the tail */
 		}
-		if (k == 0)
+		if (k == 0) /* it has something to say, and no room for it */
 			break;
 	}
 	return n;
