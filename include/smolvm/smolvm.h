@@ -192,6 +192,24 @@ struct smolvm_diagnosis {
 int smolvm_doctor(struct smolvm *s, const char *backend, struct smolvm_diagnosis *ret,
 		  struct smolvm_error *err);
 
+/* ---------------------------------------------------------------- calls that block */
+
+/**
+ * struct smolvm_control - a handle by which another thread or a signal handler reaches a call that
+ * blocks. Make it before, pass it in the config, destroy it after.
+ */
+struct smolvm_control;
+
+int smolvm_control_create(struct smolvm_control **ret, struct smolvm_error *err);
+void smolvm_control_destroy(struct smolvm_control *c);
+
+/** smolvm_control_signal() - send @signal to the command. Any thread; async-signal-safe. */
+void smolvm_control_signal(struct smolvm_control *c, int signal);
+/** smolvm_control_resize() - the terminal has a new size. Any thread; async-signal-safe. */
+void smolvm_control_resize(struct smolvm_control *c, unsigned int rows, unsigned int columns);
+/** smolvm_control_cancel() - give up: the call returns -EINTR. Any thread; async-signal-safe. */
+void smolvm_control_cancel(struct smolvm_control *c);
+
 /* ---------------------------------------------------------------- machines */
 
 struct smolvm_machine;
@@ -231,6 +249,7 @@ struct smolvm_share {
  * @backend:     NULL: $SMOLVM_BACKEND, else the first usable one.
  * @verbose:     the guest kernel speaks; its console goes to @console_fd.
  * @console_fd:  where console output goes with @verbose; 0: descriptor 2.
+ * @control:     may be NULL; smolvm_control_cancel() ends the start with -EINTR.
  */
 struct smolvm_machine_config {
 	const struct smolvm_image *image;
@@ -247,6 +266,7 @@ struct smolvm_machine_config {
 	const char *backend;
 	int verbose;
 	int console_fd;
+	struct smolvm_control *control;
 };
 
 /**
@@ -285,22 +305,6 @@ enum smolvm_phase {
 int64_t smolvm_machine_phase_ns(const struct smolvm_machine *m, enum smolvm_phase phase);
 
 /* ---------------------------------------------------------------- commands */
-
-/**
- * struct smolvm_control - a handle by which another thread or a signal handler reaches a call that
- * blocks. Make it before, pass it in the config, destroy it after.
- */
-struct smolvm_control;
-
-int smolvm_control_create(struct smolvm_control **ret, struct smolvm_error *err);
-void smolvm_control_destroy(struct smolvm_control *c);
-
-/** smolvm_control_signal() - send @signal to the command. Any thread; async-signal-safe. */
-void smolvm_control_signal(struct smolvm_control *c, int signal);
-/** smolvm_control_resize() - the terminal has a new size. Any thread; async-signal-safe. */
-void smolvm_control_resize(struct smolvm_control *c, unsigned int rows, unsigned int columns);
-/** smolvm_control_cancel() - give up: the call returns -EINTR. Any thread; async-signal-safe. */
-void smolvm_control_cancel(struct smolvm_control *c);
 
 /**
  * struct smolvm_exec_config - a command to run.

@@ -23,8 +23,8 @@ struct proc_fd {
 /**
  * struct proc_config - how to start a child.
  * @path: the executable; @argv, @env NULL-terminated; @env NULL: this process's.
- * @fds, @n_fds: everything it gets; 0, 1 and 2 are /dev/null when not named. At most 32; no @to
- *        is above 63.
+ * @fds, @n_fds: everything it gets; 0, 1 and 2 are /dev/null when not named. At most 96; no @to
+ *        is above 127.
  * @die_with_parent: the kernel kills it when the calling thread ends (Linux).
  * @new_session: it leaves the caller's session and process group.
  */

@@ -18,8 +18,8 @@
 #include "base/err.h"
 #include "base/fd.h"
 
-#define FDS_MAX  32
-#define FD_ABOVE 64 /* where descriptors wait while the low numbers are handed out */
+#define FDS_MAX  96
+#define FD_ABOVE 128 /* where descriptors wait while the low numbers are handed out */
 
 extern char **environ;
 
