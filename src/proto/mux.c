@@ -7,6 +7,10 @@
  * end) is kept in the stream, and a stream with something to say stands in the ready list;
  * mux_output() serves the list's head and moves it to the tail. A stream that this side has reset
  * stays behind without an owner (a zombie) until its RESET frame is written.
+ *
+ * Limits. The opener counts a stream until it has sent or received the frame that ends it, and the
+ * acceptor is never later to forget it on the wire, zombies included: a peer that keeps to its own
+ * MUX_STREAMS_MAX cannot make this side hold more, and one that does not has broken the protocol.
  */
 #include "proto/mux.h"
 
@@ -23,8 +27,7 @@
 #define HELLO_LEN    20u
 #define CONTROL_MAX  HELLO_LEN
 #define BUCKETS      64u
-#define ZOMBIES_MAX  64u
-#define DATA_MIN     1024u /* do not start a shorter frame at the end of an output buffer */
+#define HELD_MAX     (MUX_FRAME_HEADER + CONTROL_MAX)
 #define CREDIT_BATCH (MUX_WINDOW / 4)
 
 enum frame { F_HELLO = 1, F_OPEN, F_OPENED, F_DATA, F_CREDIT, F_FIN, F_RESET };
@@ -42,6 +45,8 @@ struct mux_stream {
 	uint32_t credit_due;  /* bytes to give back to it */
 	uint32_t reset_errno;
 	bool in_ready, starved, credit_now;
+	bool no_memory; /* mux_write() failed: to be closed at its next turn */
+	bool accepted;
 	bool say_open, say_opened, say_reset;
 	bool fin_queued, fin_sent, fin_received;
 };
@@ -57,6 +62,9 @@ struct mux {
 	unsigned int n_mine, n_peers, n_zombies;
 	struct mux_stream *hash[BUCKETS];
 	struct mux_stream *ready; /* circular; the head is served next */
+	/* Frames that go out in pieces, because the output buffer is smaller than they are. */
+	uint8_t held[HELD_MAX];
+	size_t held_at, held_len;
 	/* The frame that is being received. */
 	uint8_t header[MUX_FRAME_HEADER];
 	size_t header_have;
@@ -83,7 +91,7 @@ static struct mux_stream *find(const struct mux *m, uint32_t id)
 
 static bool has_output(const struct mux_stream *s)
 {
-	return s->say_open || s->say_opened || s->say_reset || s->credit_now ||
+	return s->say_open || s->say_opened || s->say_reset || s->credit_now || s->no_memory ||
 	       (s->tx.len && s->send_credit) || (s->fin_queued && !s->fin_sent && !s->tx.len);
 }
 
@@ -106,15 +114,11 @@ static void ready_update(struct mux_stream *s)
 
 	if (s->in_ready || !has_output(s))
 		return;
-	if (m->ready) {
-		s->ready_next = m->ready;
-		s->ready_prev = m->ready->ready_prev;
-		s->ready_prev->ready_next = s;
-		s->ready_next->ready_prev = s;
-	} else {
-		s->ready_next = s->ready_prev = s;
-		m->ready = s;
-	}
+	if (!m->ready)
+		m->ready = s->ready_prev = s;
+	s->ready_next = m->ready;
+	s->ready_prev = m->ready->ready_prev;
+	s->ready_prev->ready_next = s->ready_next->ready_prev = s;
 	s->in_ready = true;
 }
 
@@ -154,10 +158,8 @@ static void stream_free(struct mux_stream *s)
 
 static void stream_close(struct mux_stream *s, int error)
 {
-	const struct mux_stream_events *events = s->events;
-
-	if (events)
-		events->closed(s->ctx, s, error);
+	if (s->events)
+		s->events->closed(s->ctx, s, error);
 	stream_free(s);
 }
 
@@ -165,9 +167,11 @@ static void make_zombie(struct mux_stream *s, int error)
 {
 	struct mux *m = s->mux;
 
+	if (s->say_reset)
+		return;
 	s->events = NULL;
 	m->n_zombies++;
-	s->say_opened = s->credit_now = false;
+	s->say_opened = s->credit_now = s->no_memory = false;
 	s->fin_queued = false;
 	buf_drop(&s->tx, s->tx.len);
 	s->say_reset = true;
@@ -196,6 +200,7 @@ void mux_destroy(struct mux *m, int error)
 {
 	if (!m)
 		return;
+	m->broken = true; /* closed() opens nothing any more */
 	for (unsigned int i = 0; i < BUCKETS; i++)
 		while (m->hash[i])
 			stream_close(m->hash[i], error);
@@ -207,11 +212,6 @@ unsigned int mux_streams(const struct mux *m)
 	return m->n_mine + m->n_peers - m->n_zombies;
 }
 
-bool mux_input_wanted(const struct mux *m)
-{
-	return m->n_zombies <= ZOMBIES_MAX;
-}
-
 /* ---- what streams do ---- */
 
 struct mux_stream *mux_open(struct mux *m, uint32_t port, const struct mux_stream_events *events,
@@ -219,8 +219,8 @@ struct mux_stream *mux_open(struct mux *m, uint32_t port, const struct mux_strea
 {
 	struct mux_stream *s;
 
-	if (m->n_mine >= MUX_STREAMS_MAX || m->next_id > UINT32_MAX - 2) {
-		errno = EMFILE;
+	if (m->broken || m->n_mine >= MUX_STREAMS_MAX || m->next_id > UINT32_MAX - 2) {
+		errno = m->broken ? EPIPE : EMFILE;
 		return NULL;
 	}
 	s = stream_new(m, m->next_id, port);
@@ -255,11 +255,13 @@ size_t mux_room(struct mux_stream *s)
 
 size_t mux_write(struct mux_stream *s, const void *p, size_t n)
 {
-	size_t room = s->fin_queued ? 0 : buf_room(&s->tx);
+	size_t room = s->fin_queued || s->no_memory ? 0 : buf_room(&s->tx);
 	size_t taken = n < room ? n : room;
 
-	if (taken && buf_add(&s->tx, p, taken) < 0)
+	if (taken && buf_add(&s->tx, p, taken) < 0) {
+		s->no_memory = true;
 		taken = 0;
+	}
 	if (taken < n)
 		s->starved = true;
 	ready_update(s);
@@ -289,10 +291,11 @@ void mux_grant(struct mux_stream *s, uint32_t n)
 
 void mux_reset(struct mux_stream *s, int error)
 {
-	if (s->say_open) /* the peer has never heard of it */
-		s->events = NULL, s->mux->n_zombies++, stream_free(s);
-	else
-		make_zombie(s, error);
+	bool unheard_of = s->say_open;
+
+	make_zombie(s, error);
+	if (unheard_of)
+		stream_free(s);
 }
 
 /* ---- output ---- */
@@ -348,6 +351,10 @@ static size_t put_control(struct mux_stream *s, uint8_t *p)
 	return 0;
 }
 
+/*
+ * Only the @first frame of an output buffer is cut to fit: cut ones at the end would be the turns of
+ * the same streams over and over.
+ */
 static size_t put_data(struct mux_stream *s, uint8_t *p, size_t cap, bool first)
 {
 	size_t n = s->tx.len < s->send_credit ? s->tx.len : s->send_credit;
@@ -355,11 +362,9 @@ static size_t put_data(struct mux_stream *s, uint8_t *p, size_t cap, bool first)
 
 	if (n > MUX_PAYLOAD_MAX)
 		n = MUX_PAYLOAD_MAX;
-	if (n > room) {
-		if (!first && room < DATA_MIN)
-			return 0;
-		n = room;
-	}
+	if (n > room && !first)
+		return 0;
+	n = n < room ? n : room;
 	memcpy(frame(p, F_DATA, s->id, n), buf_peek(&s->tx), n);
 	buf_drop(&s->tx, n);
 	s->send_credit -= (uint32_t)n;
@@ -369,12 +374,16 @@ static size_t put_data(struct mux_stream *s, uint8_t *p, size_t cap, bool first)
 /*
  * One turn of the stream at the head of the ready list. Return: bytes written; 0 when what it has
  * to say does not fit into @cap any more. The stream may be gone afterwards.
+ * @first: nothing stands in the output buffer yet.
  */
-static size_t serve(struct mux_stream *s, uint8_t *p, size_t cap)
+static size_t serve(struct mux_stream *s, uint8_t *p, size_t cap, bool first)
 {
-	bool starved;
 	size_t n = 0;
 
+	if (s->no_memory && !s->say_open) { /* bytes are missing: it cannot go on */
+		s->events->closed(s->ctx, s, -ENOMEM);
+		make_zombie(s, -ENOMEM);
+	}
 	while (cap - n >= MUX_FRAME_HEADER + 4) {
 		size_t k = put_control(s, p + n);
 
@@ -382,26 +391,23 @@ static size_t serve(struct mux_stream *s, uint8_t *p, size_t cap)
 			break;
 		n += k;
 	}
-	if (s->say_open || s->say_opened || s->credit_now)
+	if (cap - n < MUX_FRAME_HEADER + 4)
 		return n;
 	if (s->say_reset) {
-		if (cap - n < MUX_FRAME_HEADER + 4)
-			return n;
 		n += put_number(p + n, F_RESET, s->id, s->reset_errno);
 		stream_free(s);
 		return n;
 	}
-	if (s->tx.len && s->send_credit && cap - n > MUX_FRAME_HEADER) {
-		n += put_data(s, p + n, cap - n, n == 0);
-		starved = s->starved && s->tx.len <= MUX_QUEUE_MAX / 2;
-		if (starved) {
+	if (s->tx.len && s->send_credit) {
+		n += put_data(s, p + n, cap - n, first);
+		if (s->starved && !s->fin_queued && s->tx.len <= MUX_QUEUE_MAX / 2) {
 			s->starved = false;
 			if (s->events && s->events->writable)
 				s->events->writable(s->ctx, s);
 		}
 		return n;
 	}
-	if (s->fin_queued && !s->fin_sent && !s->tx.len && cap - n >= MUX_FRAME_HEADER) {
+	if (s->fin_queued && !s->fin_sent && !s->tx.len) {
 		frame(p + n, F_FIN, s->id, 0);
 		n += MUX_FRAME_HEADER;
 		s->fin_sent = true;
@@ -411,37 +417,54 @@ static size_t serve(struct mux_stream *s, uint8_t *p, size_t cap)
 	return n;
 }
 
-size_t mux_output(struct mux *m, uint8_t *p, size_t cap)
+/* Whole frames, as many as fit into @cap, which is at least HELD_MAX: one of any kind fits. */
+static size_t put_frames(struct mux *m, uint8_t *p, size_t cap, bool first)
 {
 	size_t n = 0;
 
-	if (!m->hello_sent) {
-		if (cap < MUX_FRAME_HEADER + HELLO_LEN)
-			return 0;
+	if (!m->hello_sent)
 		n = put_hello(m, p);
-	}
-	while (m->ready && cap - n > MUX_FRAME_HEADER) {
+	while (m->ready) {
 		struct mux_stream *s = m->ready;
 		uint32_t id = s->id;
-		size_t k = serve(s, p + n, cap - n);
+		size_t k = serve(s, p + n, cap - n, first && n == 0);
 
 		n += k;
-		if (m->ready == s && find(m, id) == s) {
-			if (!has_output(s)) {
-				ready_remove(s);
-				continue;
-			}
-			m->ready = s->ready_next; /* to the tail */
+		if (m->ready == s && find(m, id) == s && !has_output(s)) {
+			ready_remove(s);
+			continue;
 		}
-		if (k == 0) /* it has something to say, and no room for it */
+		if (k == 0) /* it has something to say, and no room for it: the next time */
 			break;
+		if (m->ready == s && find(m, id) == s)
+			m->ready = s->ready_next; /* to the tail */
 	}
 	return n;
 }
 
+size_t mux_output(struct mux *m, uint8_t *p, size_t cap)
+{
+	size_t n;
+
+	if (!m->held_len && cap < HELD_MAX) {
+		m->held_at = 0;
+		m->held_len = put_frames(m, m->held, HELD_MAX, true);
+	}
+	n = m->held_len < cap ? m->held_len : cap;
+	memcpy(p, m->held + m->held_at, n);
+	m->held_at += n;
+	m->held_len -= n;
+	return cap - n >= HELD_MAX ? n + put_frames(m, p + n, cap - n, n == 0) : n;
+}
+
+bool mux_input_wanted(const struct mux *m)
+{
+	return !m->broken;
+}
+
 bool mux_output_pending(const struct mux *m)
 {
-	return !m->hello_sent || m->ready;
+	return m->held_len || !m->hello_sent || m->ready;
 }
 
 /* ---- input ---- */
@@ -481,21 +504,33 @@ static int take_hello(struct mux *m, const uint8_t *p, struct smolvm_error *err)
 static int take_open(struct mux *m, uint32_t id, uint32_t port, struct smolvm_error *err)
 {
 	struct mux_stream *s;
-	int rc = -EMFILE;
+	int rc;
 
 	if (is_mine(m, id) || id <= m->last_peer_id)
 		return broke(m, err, "stream number out of order");
+	if (m->n_peers >= MUX_STREAMS_MAX)
+		return broke(m, err, "too many streams");
 	m->last_peer_id = id;
 	s = stream_new(m, id, port);
 	if (!s) {
 		m->broken = true;
 		return err_nomem(err);
 	}
-	if (m->n_peers <= MUX_STREAMS_MAX)
-		rc = m->events->incoming(m->ctx, s, port);
-	assert(rc < 0 || s->events);
-	if (rc < 0)
+	rc = m->events->incoming(m->ctx, s, port);
+	s = find(m, id);
+	assert(rc < 0 || !s || s->events || s->say_reset);
+	if (rc < 0 && s)
 		make_zombie(s, rc);
+	return 0;
+}
+
+static int take_opened(struct mux_stream *s, struct smolvm_error *err)
+{
+	if (!is_mine(s->mux, s->id) || s->accepted)
+		return broke(s->mux, err, "accepted what was not asked for");
+	s->accepted = true;
+	if (s->events->opened)
+		s->events->opened(s->ctx, s);
 	return 0;
 }
 
@@ -517,8 +552,10 @@ static int take_fin(struct mux_stream *s, struct smolvm_error *err)
 		return broke(m, err, "ended twice");
 	s->fin_received = true;
 	s->events->ended(s->ctx, s);
-	if (find(m, id) == s && s->events && s->fin_sent)
-		stream_close(s, 0);
+	s = find(m, id);
+	if (!s || !s->fin_sent)
+		return 0;
+	stream_close(s, 0);
 	return 0;
 }
 
@@ -528,25 +565,41 @@ static const uint8_t control_len[] = {
 	[F_CREDIT] = 4, [F_FIN] = 0, [F_RESET] = 4,
 };
 
+/* The stream that a frame is for. NULL where this side is done with it: it was under way. */
+static int lookup(struct mux *m, enum frame type, uint32_t id, struct mux_stream **ret,
+		  struct smolvm_error *err)
+{
+	struct mux_stream *s = find(m, id);
+
+	if (s ? s->say_open : is_mine(m, id) ? id >= m->next_id : id > m->last_peer_id)
+		return broke(m, err, "a stream that was never opened");
+	if (s && is_mine(m, id) && !s->accepted && type != F_OPENED && type != F_RESET && s->events)
+		return broke(m, err, "a stream that was not accepted");
+	*ret = s;
+	return 0;
+}
+
 static int take_control(struct mux *m, enum frame type, uint32_t id, struct smolvm_error *err)
 {
 	uint32_t number = get_le32(m->control);
 	struct mux_stream *s;
+	int rc;
 
 	if (type == F_HELLO)
 		return take_hello(m, m->control, err);
 	if (type == F_OPEN)
 		return take_open(m, id, number, err);
-	s = find(m, id);
-	if (!s || !s->events) /* ended on this side while the frame was on its way */
+	rc = lookup(m, type, id, &s, err);
+	if (rc < 0 || !s)
+		return rc;
+	if (!s->events) { /* a zombie: after the peer's last word nothing is left to be said */
+		if (type == F_RESET || (type == F_FIN && s->fin_sent))
+			stream_free(s);
 		return 0;
+	}
 	switch (type) {
 	case F_OPENED:
-		if (!is_mine(m, id))
-			return broke(m, err, "accepted its own stream");
-		if (s->events->opened)
-			s->events->opened(s->ctx, s);
-		return 0;
+		return take_opened(s, err);
 	case F_CREDIT:
 		return take_credit(s, number, err);
 	case F_FIN:
@@ -566,6 +619,8 @@ static int check_header(struct mux *m, struct smolvm_error *err)
 		return broke(m, err, "no frame");
 	if ((type == F_HELLO) == m->hello_received)
 		return broke(m, err, m->hello_received ? "a second greeting" : "no greeting");
+	if ((type == F_HELLO) != (get_le32(m->header + 4) == 0))
+		return broke(m, err, "stream number");
 	if (type == F_DATA ? len == 0 || len > MUX_PAYLOAD_MAX : len != control_len[type])
 		return broke(m, err, "frame length");
 	m->payload_left = len;
@@ -576,10 +631,11 @@ static int check_header(struct mux *m, struct smolvm_error *err)
 /* Credit is checked and taken once for the whole frame, at its header. */
 static int begin_data(struct mux *m, struct smolvm_error *err)
 {
-	struct mux_stream *s = find(m, get_le32(m->header + 4));
+	struct mux_stream *s;
+	int rc = lookup(m, F_DATA, get_le32(m->header + 4), &s, err);
 
-	if (!s || !s->events)
-		return 0;
+	if (rc < 0 || !s || !s->events)
+		return rc;
 	if (s->fin_received)
 		return broke(m, err, "data after the end");
 	if (s->recv_credit < m->payload_left)

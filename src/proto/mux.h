@@ -19,6 +19,9 @@
  * Everything waiting to be sent is state of some stream, so nothing here grows without bound: a
  * slow reader holds back its own stream alone, and streams with something to send take turns of
  * one frame each.
+ *
+ * Callbacks may call everything about streams, any stream, and mux_open(), but not mux_input() or
+ * mux_destroy(); and mux_output() only where they were not called from it.
  */
 #ifndef PROTO_MUX_H
 #define PROTO_MUX_H
@@ -35,7 +38,7 @@
 #define MUX_WINDOW       (256u << 10)
 #define MUX_WINDOW_MAX   (64u << 20)
 #define MUX_QUEUE_MAX    (128u << 10) /* bytes one stream may have waiting to be sent */
-#define MUX_STREAMS_MAX  1024u        /* open at once in one direction */
+#define MUX_STREAMS_MAX  1024u        /* opened by one side at once; more breaks the protocol */
 
 enum mux_side { MUX_HOST = 0, MUX_GUEST = 1 };
 
@@ -87,10 +90,15 @@ void mux_destroy(struct mux *m, int error);
  */
 int mux_input(struct mux *m, const uint8_t *p, size_t n, struct smolvm_error *err);
 
-/** mux_input_wanted() - false while so many refusals wait to be sent that no OPEN can be taken. */
+/** mux_input_wanted() - whether there is any use in reading: false once the channel has failed. */
 bool mux_input_wanted(const struct mux *m);
 
-/** mux_output() - up to @cap bytes (at least MUX_FRAME_HEADER + 1) to send. Return: how many. */
+/**
+ * mux_output() - up to @cap bytes to send.
+ *
+ * Return: how many; 0 only where mux_output_pending() is false (or @cap is 0). Small buffers cut
+ * streams into small frames: give it some KiB.
+ */
 size_t mux_output(struct mux *m, uint8_t *p, size_t cap);
 
 /** mux_output_pending() - whether mux_output() would return anything now. */
@@ -102,7 +110,8 @@ unsigned int mux_streams(const struct mux *m);
 /**
  * mux_open() - open a stream to the peer's @port.
  *
- * Return: the stream, usable at once; NULL with errno EMFILE (MUX_STREAMS_MAX) or ENOMEM.
+ * Return: the stream, usable at once; NULL with errno EMFILE (MUX_STREAMS_MAX), ENOMEM, or EPIPE
+ * on a channel that has failed.
  */
 struct mux_stream *mux_open(struct mux *m, uint32_t port, const struct mux_stream_events *events,
 			    void *ctx);
@@ -110,7 +119,12 @@ struct mux_stream *mux_open(struct mux *m, uint32_t port, const struct mux_strea
 /** mux_accept() - take over an incoming stream; only inside incoming(). */
 void mux_accept(struct mux_stream *s, const struct mux_stream_events *events, void *ctx);
 
-/** mux_write() - queue bytes. Return: how many were taken (0 to @n). */
+/**
+ * mux_write() - queue bytes.
+ *
+ * Return: how many were taken (0 to @n). Where memory for them cannot be had it takes none, and the
+ * stream is closed with -ENOMEM soon after.
+ */
 size_t mux_write(struct mux_stream *s, const void *p, size_t n);
 
 /** mux_room() - how many bytes mux_write() would take now; at 0, writable() will be called. */
