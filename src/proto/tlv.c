@@ -44,7 +44,7 @@ int tlv_put_u64(struct buf *b, uint16_t key, uint64_t v)
 void tlv_reader_init(struct tlv_reader *r, const void *data, size_t len)
 {
 	r->at = data;
-	r->end = r->at + len;
+	r->end = len ? r->at + len : r->at;
 }
 
 int tlv_next(struct tlv_reader *r, struct tlv *ret)
@@ -57,7 +57,7 @@ int tlv_next(struct tlv_reader *r, struct tlv *ret)
 	if (left < TLV_HEADER)
 		return -EBADMSG;
 	len = get_le32(r->at + 4);
-	if (len > left - TLV_HEADER)
+	if (len > left - TLV_HEADER || get_le16(r->at + 2))
 		return -EBADMSG;
 	*ret = (struct tlv){ get_le16(r->at), len, r->at + TLV_HEADER };
 	r->at += TLV_HEADER + len;
