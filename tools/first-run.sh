@@ -23,7 +23,7 @@ cat <<EOT
 
 It is gone already; nothing is left behind. Go on with:
 
-  $name sandbox run -it                        a shell (leave it with ^D)
+  $name sandbox run -it -- sh                  a shell (leave it with ^D)
   $name sandbox run -v "\$PWD":/work -w /work -- ls
                                                      a folder of yours inside
   docker save python:3.11 -o python.tar                an image from elsewhere ("podman save" too)
