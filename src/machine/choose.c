@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Choosing where to run a machine.
+ *
+ * Measuring KVM takes some milliseconds where it is fine and a hundred where it is not, so the
+ * result is kept in the state folder with the id of this boot: what could change it (a module, a
+ * migrated host) is rare enough for a reboot, or for removing the file. Permission is looked at
+ * every time.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "hypervisor/kvm_probe.h"
+#include "machine/machine.h"
+#include "store/store.h"
+
+#define CACHE_FILE "kvm-probe"
+#define CACHE_MAX  128
+
+static bool cache_read(const char *path, const char *boot_id, int *ret_state)
+{
+	AUTO_FREE char *text = NULL;
+	size_t n = strlen(boot_id);
+
+	if (file_read(path, CACHE_MAX, &text) < 0 || strncmp(text, boot_id, n) || text[n] != ' ')
+		return false;
+	*ret_state = (int)strtol(text + n + 1, NULL, 10);
+	return *ret_state == KVM_FINE || *ret_state == KVM_EMULATING || *ret_state == KVM_BROKEN;
+}
+
+static void cache_write(const char *path, const char *boot_id, int state)
+{
+	AUTO_FREE char *temp = NULL;
+	char text[CACHE_MAX];
+	int n = snprintf(text, sizeof(text), "%s %d\n", boot_id, state);
+	int rc = -1;
+
+	if (asprintf(&temp, "%s.%d", path, getpid()) < 0) {
+		temp = NULL;
+		return;
+	}
+	{
+		AUTO_FD fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+		if (fd >= 0)
+			rc = fd_write_all(fd, text, (size_t)n);
+	}
+	if (rc < 0 || rename(temp, path) < 0)
+		unlink(temp);
+}
+
+void choose_host(const struct smolvm *s, struct backend_host *ret, int *ret_kvm_state)
+{
+	AUTO_FREE char *path = s ? path_join(s->home, CACHE_FILE) : NULL;
+	AUTO_FREE char *boot_id = NULL;
+	char text[256];
+	int state = kvm_probe_open(text, sizeof(text));
+
+	if (file_read("/proc/sys/kernel/random/boot_id", 64, &boot_id) > 0)
+		boot_id[strcspn(boot_id, "\n")] = '\0';
+	if (state == KVM_FINE && !(path && boot_id && cache_read(path, boot_id, &state))) {
+		state = kvm_probe(text, sizeof(text));
+		if (path && boot_id && !s->read_only)
+			cache_write(path, boot_id, state);
+	}
+	ret->kvm_usable = state == KVM_FINE;
+	*ret_kvm_state = state;
+}
+
+static int no_such_backend(const char *name, struct smolvm_error *err)
+{
+	char known[128] = "";
+	size_t n = 0;
+
+	for (const struct backend *const *b = backend_table; *b && n < sizeof(known); b++)
+		n += (size_t)snprintf(known + n, sizeof(known) - n, "%s%s", n ? ", " : "", (*b)->name);
+	return err_set(err, EINVAL, "no backend \"%s\"; there is: %s", name, known);
+}
+
+int choose_backend(const struct smolvm *s, const char *name, const struct backend **ret,
+		   struct backend_probe *ret_probe, struct smolvm_error *err)
+{
+	const struct backend *asked = NULL;
+	struct backend_probe probe;
+	struct backend_host host;
+	int kvm_state;
+
+	if (!name || !*name)
+		name = getenv("SMOLVM_BACKEND");
+	if (name && *name) {
+		asked = backend_find(name);
+		if (!asked)
+			return no_such_backend(name, err);
+	}
+	choose_host(s, &host, &kvm_state);
+	for (const struct backend *const *b = backend_table; *b; b++) {
+		if (asked && *b != asked)
+			continue;
+		(*b)->probe(&host, &probe);
+		if (probe.usable) {
+			*ret = *b;
+			*ret_probe = probe;
+			return 0;
+		}
+		err_set(err, ENOENT, "%s", probe.text);
+	}
+	return -ENOENT;
+}

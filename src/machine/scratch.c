@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The disk that takes a machine's writes: an empty ext4, sparse and without a name.
+ *
+ * Making a file system takes tens of milliseconds, copying an empty one less than one: so one of
+ * each size is kept in the state folder and copied, its holes left holes. It has no journal, which
+ * a disk that nobody will ever mount again does not need. The copy is unlinked from the start:
+ * whatever becomes of the processes that have it open, nothing is left behind.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include "base/err.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "base/proc.h"
+#include "machine/machine.h"
+#include "store/lock.h"
+#include "store/store.h"
+
+#define MAKE_TIMEOUT_MS 60000
+/* A new name whenever the way in which it is made changes. */
+#define TEMPLATE_NAME	"empty-1-%u.ext4"
+
+static int make_file_system(const char *path, unsigned int mib, struct smolvm_error *err)
+{
+	AUTO_FREE char *tool = path_find_tool("mke2fs");
+	char size[32];
+	const char *const argv[] = { "mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-L", "smolvm",
+		"-O", "^has_journal,^resize_inode,^metadata_csum,uninit_bg,sparse_super2",
+		"-E", "lazy_itable_init=1,nodiscard,num_backup_sb=0,root_owner=0:0",
+		path, size, NULL };
+	struct proc_config config = { .path = tool, .argv = argv };
+	int status;
+
+	if (!tool)
+		return err_set(err, ENOENT, "mke2fs is not installed: 'sudo apt-get install e2fsprogs'");
+	snprintf(size, sizeof(size), "%um", mib);
+	status = proc_run(&config, MAKE_TIMEOUT_MS, err);
+	if (status < 0)
+		return status;
+	if (status != 0)
+		return err_set(err, EIO, "mke2fs could not make a disk of %u MiB in %s; is its disk full?",
+			       mib, path);
+	return 0;
+}
+
+/* Return: a descriptor of the template of that size, made when missing. */
+static int open_template(const struct smolvm *s, unsigned int mib, struct smolvm_error *err)
+{
+	AUTO_FREE char *path = NULL, *temp = NULL;
+	AUTO_FD temp_fd = -1;
+	char name[64];
+	int fd, rc;
+
+	snprintf(name, sizeof(name), TEMPLATE_NAME, mib);
+	path = path_join(store_scratch_dir(s), name);
+	if (!path)
+		return err_nomem(err);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0)
+		return fd;
+	rc = temp_create(s->tmp_dir, &temp, &temp_fd);
+	if (rc < 0)
+		return err_set(err, -rc, "cannot make a disk in %s: %s", s->tmp_dir, strerror(-rc));
+	rc = make_file_system(temp, mib, err);
+	fd = rc < 0 ? rc : open(temp, O_RDONLY | O_CLOEXEC);
+	if (rc < 0 || fd < 0 || rename(temp, path) < 0) {
+		if (rc == 0)
+			rc = err_sys(err, "cannot keep %s", path);
+		if (fd >= 0)
+			close(fd);
+		unlink(temp);
+		return rc;
+	}
+	return fd;
+}
+
+/* Return: a descriptor of a new file without a name in @dir. */
+static int open_nameless(const char *dir, struct smolvm_error *err)
+{
+	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	AUTO_FREE char *path = NULL;
+
+	if (fd >= 0)
+		return fd;
+	if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)
+		return err_sys(err, "cannot make a disk in %s", dir);
+	path = path_join(dir, "disk.XXXXXX");
+	fd = path ? mkostemp(path, O_CLOEXEC) : -1;
+	if (fd < 0)
+		return err_sys(err, "cannot make a disk in %s", dir);
+	unlink(path);
+	return fd;
+}
+
+static int copy_sparse(int from, int to, struct smolvm_error *err)
+{
+	struct stat st;
+	off_t at = 0;
+
+	if (ioctl(to, FICLONE, from) == 0)
+		return 0;
+	if (fstat(from, &st) < 0 || ftruncate(to, st.st_size) < 0)
+		return err_sys(err, "cannot make a machine's disk");
+	while ((at = lseek(from, at, SEEK_DATA)) >= 0) {
+		off_t end = lseek(from, at, SEEK_HOLE);
+
+		while (at < end) {
+			char bytes[65536];
+			size_t want = (size_t)(end - at) < sizeof(bytes) ? (size_t)(end - at) :
+				      sizeof(bytes);
+			ssize_t n = fd_pread_full(from, bytes, want, at);
+			int rc = n <= 0 ? -EIO : fd_pwrite_all(to, bytes, (size_t)n, at);
+
+			if (rc < 0)
+				return err_set(err, -rc, "cannot make a machine's disk: %s",
+					       strerror(-rc));
+			at += n;
+		}
+	}
+	return errno == ENXIO ? 0 : err_sys(err, "cannot make a machine's disk");
+}
+
+static int scratch_in_run_dir(const struct smolvm *s, unsigned int mib, struct smolvm_error *err)
+{
+	AUTO_FD fd = open_nameless(store_run_dir(s), err);
+	char path[64];
+	int rc;
+
+	if (fd < 0)
+		return fd;
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", getpid(), fd);
+	rc = make_file_system(path, mib, err);
+	return rc < 0 ? rc : fd_take(&fd);
+}
+
+int scratch_create(const struct smolvm *s, unsigned int mib, struct smolvm_error *err)
+{
+	AUTO_FD template = -1;
+	AUTO_FD fd = -1;
+	int rc;
+
+	if (s->read_only)
+		return scratch_in_run_dir(s, mib, err);
+	template = open_template(s, mib, err);
+	if (template < 0)
+		return template;
+	fd = open_nameless(store_scratch_dir(s), err);
+	if (fd < 0)
+		return fd;
+	rc = copy_sparse(template, fd, err);
+	return rc < 0 ? rc : fd_take(&fd);
+}
