@@ -97,8 +97,8 @@ def a_disk_that_fills_while_the_guest_writes(t):
 
 @test()
 def without_qemu(t):
-    r = in_namespace(t, 'touch /tmp/none.$$; chmod 644 /tmp/none.$$; for f in /usr/bin/qemu-system-*; '
-                     'do mount --bind /tmp/none.$$ $f; done; rm -f /tmp/none.$$',
+    r = in_namespace(t, 'n=$(mktemp); for f in $(which -a qemu-system-x86_64 qemu-system-aarch64); '
+                     'do mount --bind $n $f; done; rm -f $n',
                      "sandbox", "run", "--", "true")
     r.fails(125, "qemu", "install")
 
@@ -113,8 +113,8 @@ def without_qemu_in_the_path(t):
 
 @test()
 def without_mke2fs(t):
-    r = in_namespace(t, 'f=$(mktemp); for p in /sbin/mke2fs /usr/sbin/mke2fs; do '
-                     '[ ! -e $p ] || mount --bind $f $p; done; rm -f $f',
+    r = in_namespace(t, 'n=$(mktemp); for f in /sbin/mke2fs /usr/sbin/mke2fs; do '
+                     '[ ! -s $f ] || mount --bind $n $f; done; rm -f $n',
                      "sandbox", "run", "--", "true")
     r.fails(125, "mke2fs")
 

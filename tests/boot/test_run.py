@@ -186,7 +186,8 @@ def gives_virtual_cpus(t):
 
 @test()
 def two_cpus_work_at_once(t):
-    script = "for i in 1 2; do (i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo $i) & done; wait"
+    script = ("for i in 1 2; do (i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo $i) & "
+              "done; wait")
     t.sandbox("--cpus", "2", "--", "sh", "-c", script).gives(0, b"20000\n20000\n")
 
 
@@ -215,7 +216,8 @@ def gives_storage(t):
 @test()
 def says_enospc_when_its_storage_is_full(t):
     r = t.sandbox("--storage", "64m", "--", "sh", "-c",
-                  "dd if=/dev/zero of=/fill bs=1M count=200; echo rest; rm /fill; echo x >/y && cat /y")
+                  "dd if=/dev/zero of=/fill bs=1M count=200; echo rest; rm /fill; "
+                  "echo x >/y && cat /y")
     check(b"No space left" in r.err and b"rest\nx\n" in r.out and r.rc == 0, r.describe())
 
 

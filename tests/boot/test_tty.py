@@ -106,7 +106,8 @@ def control_c_ends_a_lone_command(t):
 
 @test()
 def control_backslash_is_sigquit(t):
-    child = t.pty(*RUN, "sh", "-c", "trap 'echo quit; exit 4' QUIT; echo up; while :; do sleep 0.1; done")
+    child = t.pty(*RUN, "sh", "-c",
+                  "trap 'echo quit; exit 4' QUIT; echo up; while :; do sleep 0.1; done")
     child.expect_exact("up")
     child.send("\x1c")
     child.expect_exact("quit")
