@@ -32,7 +32,8 @@ apt_private() { # CMD...
 }
 
 backports_mirror() { # the mirror that this machine already uses for its main suite
-	cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources /etc/apt/sources.list.d/*.list 2>/dev/null |
+	cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources \
+		/etc/apt/sources.list.d/*.list 2>/dev/null |
 		sed -n 's/^URIs: *\([^ ]*\).*/\1/p; s/^deb \(\[[^]]*\] \)\{0,1\}\([^ ]*\) .*/\2/p' |
 		grep -E '/debian/?$' | head -n1 || true
 }
@@ -58,7 +59,8 @@ choose_source() { # sets: package version fetch
 		mirror=$(backports_mirror)
 		mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
 		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
-			"${mirror:-http://deb.debian.org/debian} bookworm-backports main" >"$apt/sources.list"
+			"${mirror:-http://deb.debian.org/debian} bookworm-backports main" \
+			>"$apt/sources.list"
 		package=linux-source-6.12 fetch=backports
 		version=$(newest_version apt_private apt-cache)
 		if [ -z "$version" ]; then
@@ -69,20 +71,25 @@ choose_source() { # sets: package version fetch
 		say "no $package in backports; looking for another kernel source"
 	fi
 	# The nearest to 6.12 that the distribution has.
-	package=$(apt-cache search --names-only '^linux-source-[0-9]+\.[0-9.]+$' | awk '{print $1}' |
+	package=$(apt-cache search --names-only '^linux-source-[0-9]+\.[0-9.]+$' |
+		awk '{print $1}' |
 		awk -F'[-.]' '{d = ($3 * 100 + $4) - 612; print (d < 0 ? -d : d), $0}' |
 		sort -n | awk 'NR == 1 {print $2}')
-	[ -n "$package" ] || die "no linux-source package found (run 'apt-get update', or set SMOLVM_KERNEL_SOURCE)"
+	[ -n "$package" ] ||
+		die "no linux-source package (run 'apt-get update', or set SMOLVM_KERNEL_SOURCE)"
 	version=$(newest_version apt-cache) fetch=distribution
 }
 
 fetch_source() { # DIR: the source archive's path is left in $archive
 	case $fetch in
 	file) archive=$SMOLVM_KERNEL_SOURCE; return ;;
-	backports) (cd "$1" && apt_private apt-get download -qq "$package=$version" >&2) ;;
-	distribution) (cd "$1" && apt-get download -qq -oAPT::Sandbox::User=root "$package=$version" >&2) ;;
+	backports) (cd "$1" &&
+		apt_private apt-get download -qq "$package=$version" >&2) ;;
+	distribution) (cd "$1" &&
+		apt-get download -qq -oAPT::Sandbox::User=root "$package=$version" >&2) ;;
 	esac || {
-		[ $fetch = backports ] && rm -rf "$apt/lists" # perhaps an old list: ask anew the next time
+		# Perhaps an old list: ask anew the next time.
+		[ $fetch = backports ] && rm -rf "$apt/lists"
 		die "cannot download $package $version"
 	}
 	dpkg-deb -x "$1"/linux-source-*.deb "$1/deb"
@@ -106,8 +113,10 @@ apply_patches() { # in the source tree; a part that does not fit is left out, an
 progress() { # EXPECTED: counts the lines of make's output
 	awk -v total="$1" -v tty="$([ -t 2 ] && echo 1 || echo 0)" '
 		{ n++; p = int(n * 100 / total); if (p > 99) p = 99 }
-		tty && p != last { printf "\rkernel: building, %d %%  ", p > "/dev/stderr"; last = p }
-		!tty && int(p / 20) != int(last / 20) { printf "kernel: building, %d %%\n", p > "/dev/stderr" }
+		tty && p != last { printf "\rkernel: building, %d %%  ", p > "/dev/stderr"
+			last = p }
+		!tty && int(p / 20) != int(last / 20) {
+			printf "kernel: building, %d %%\n", p > "/dev/stderr" }
 		!tty { last = p }
 		END { if (tty) printf "\r\033[K" > "/dev/stderr" }'
 }
@@ -117,7 +126,8 @@ build() { # OUTPUT
 	for tool in gcc make flex bison bc patch dpkg-deb xz; do
 		command -v $tool >/dev/null || missing+=("$tool")
 	done
-	[ ${#missing[@]} = 0 ] || die "missing to build a kernel: ${missing[*]} ('make deps' installs them)"
+	[ ${#missing[@]} = 0 ] ||
+		die "missing to build a kernel: ${missing[*]} ('make deps' installs them)"
 	mkdir -p "$cache"
 	work=$(mktemp -d "$cache/build.XXXXXX")
 	say "building the guest kernel from $package $version; this takes some minutes, once"
@@ -127,10 +137,17 @@ build() { # OUTPUT
 	cd "$work/src"
 	apply_patches
 	export KBUILD_BUILD_TIMESTAMP='1970-01-01 00:00:00 UTC' KBUILD_BUILD_USER=smolvm KBUILD_BUILD_HOST=smolvm
-	make -s O="$work/out" tinyconfig >"$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; die "tinyconfig failed"; }
-	./scripts/kconfig/merge_config.sh -O "$work/out" "$work/out/.config" "$here/smolvm.config" >>"$work/log" 2>&1 ||
-		{ tail -n 20 "$work/log" >&2; die "the configuration cannot be merged"; }
-	make O="$work/out" -j"$(nproc)" vmlinux 2>"$work/errors" | tee -a "$work/log" | progress 2150 || {
+	make -s O="$work/out" tinyconfig >"$work/log" 2>&1 || {
+		tail -n 20 "$work/log" >&2
+		die "tinyconfig failed"
+	}
+	./scripts/kconfig/merge_config.sh -O "$work/out" "$work/out/.config" \
+		"$here/smolvm.config" >>"$work/log" 2>&1 || {
+		tail -n 20 "$work/log" >&2
+		die "the configuration cannot be merged"
+	}
+	make O="$work/out" -j"$(nproc)" vmlinux 2>"$work/errors" | tee -a "$work/log" |
+		progress 2150 || {
 		tail -n 20 "$work/errors" >&2
 		cp "$work/errors" "$cache/failed.log"
 		die "the build failed; all of it is in $cache/failed.log"
@@ -142,7 +159,8 @@ build() { # OUTPUT
 
 choose_source
 key=$( { echo "$package $version"; gcc --version | head -n1
-	cat "$here/smolvm.config" "$here"/patches/*.patch; sed -n '/^build()/,/^}/p' "$0"; } | sha256sum | cut -c1-16)
+	cat "$here/smolvm.config" "$here"/patches/*.patch
+	sed -n '/^build()/,/^}/p' "${BASH_SOURCE[0]}"; } | sha256sum | cut -c1-16)
 if [ "${1:-}" = --key ]; then echo "$key"; exit; fi
 [ $# = 1 ] || die "usage: build.sh OUTPUT | --key"
 
@@ -153,7 +171,9 @@ flock -n 9 || { say "another build is running; waiting for it"; flock 9; }
 if [ ! -s "$image" ]; then
 	build "$image"
 	# shellcheck disable=SC2012 # names of our own making
-	ls -t "$cache"/vmlinux-???????????????? | tail -n +$((keep + 1)) | while read -r old; do rm -f "$old" "$old.config"; done
+	ls -t "$cache"/vmlinux-???????????????? | tail -n +$((keep + 1)) | while read -r old; do
+		rm -f "$old" "$old.config"
+	done
 fi
 cd / && touch "$image"
 mkdir -p "$(dirname "$1")"
