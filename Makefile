@@ -43,7 +43,6 @@ kernel: $(BUILD)/vmlinux
 $(BUILD)/vmlinux: guest/kernel/build.sh guest/kernel/smolvm.config \
 		$(wildcard guest/kernel/patches/*)
 	@guest/kernel/build.sh $@
-	@touch $@
 
 check: deps programs ## the tests that need no virtual machine (one or two minutes)
 	@tests/run.py static unit cli $(TESTS)

@@ -136,7 +136,8 @@ build() { # OUTPUT
 	tar -xf "$archive" -C "$work/src" --strip-components=1
 	cd "$work/src"
 	apply_patches
-	export KBUILD_BUILD_TIMESTAMP='1970-01-01 00:00:00 UTC' KBUILD_BUILD_USER=smolvm KBUILD_BUILD_HOST=smolvm
+	export KBUILD_BUILD_USER=smolvm KBUILD_BUILD_HOST=smolvm
+	export KBUILD_BUILD_TIMESTAMP='1970-01-01 00:00:00 UTC'
 	make -s O="$work/out" tinyconfig >"$work/log" 2>&1 || {
 		tail -n 20 "$work/log" >&2
 		die "tinyconfig failed"
@@ -163,6 +164,7 @@ key=$( { echo "$package $version"; gcc --version | head -n1
 	sed -n '/^build()/,/^}/p' "${BASH_SOURCE[0]}"; } | sha256sum | cut -c1-16)
 if [ "${1:-}" = --key ]; then echo "$key"; exit; fi
 [ $# = 1 ] || die "usage: build.sh OUTPUT | --key"
+output=$(realpath -m "$1")
 
 mkdir -p "$cache"
 image=$cache/vmlinux-$key
@@ -176,5 +178,6 @@ if [ ! -s "$image" ]; then
 	done
 fi
 cd / && touch "$image"
-mkdir -p "$(dirname "$1")"
-cp "$image" "$1.new" && mv "$1.new" "$1"
+mkdir -p "$(dirname "$output")"
+cp "$image" "$output.new"
+mv "$output.new" "$output"
