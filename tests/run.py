@@ -109,7 +109,7 @@ def suite_asan():
 
 
 def suite_lint():
-    for check in ("cppcheck", "tidy"):
+    for check in ("cppcheck", "tidy", "clang"):
         yield Program("lint", check, ["tools/lint.sh", check])
 
 

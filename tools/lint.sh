@@ -3,7 +3,7 @@
 #
 # The static checks, as one TAP test each.
 #
-#   lint.sh CHECK...   checks: source headers shell python cppcheck tidy
+#   lint.sh CHECK...   checks: source headers shell python cppcheck tidy clang
 # shellcheck disable=SC2317 # the checks are called by their names
 set -uo pipefail
 
@@ -70,6 +70,12 @@ check_tidy() {
 		grep -qF "$f\"" "$build/compile_commands.json" && echo "$f"
 	done | xargs -P2 -n2 clang-tidy --quiet -p "$build" \
 		--extra-arg=-Wno-unknown-warning-option 2>/dev/null
+}
+
+# Everything compiles with clang too, and what it warns of is an error.
+check_clang() {
+	[ -f build-clang/build.ninja ] || CC=clang meson setup build-clang || return 1
+	ninja -C build-clang all meson-test-prereq
 }
 
 n=0 failed=0
