@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Mounting shared folders.
+ *
+ * A child process makes the mount points and mounts, one folder after the other, and reports each
+ * through a pipe; the agent carries a folder's requests from that report on. So the child may wait
+ * for a folder that is already mounted (to make a mount point in it) without anybody waiting for
+ * the child.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/root.h"
+#include "agent/share.h"
+#include "agent/share_relay.h"
+#include "base/err.h"
+#include "base/fd.h"
+
+#define TIMEOUT_MS 30000
+
+/* What the child says: folder @index is mounted, or (with an error) all is over. */
+struct report {
+	uint32_t index;
+	struct smolvm_error err;
+};
+
+/**
+ * struct mounting - the agent's side.
+ * @fd:     reports are read from it.
+ * @failed: somebody has said why in @err.
+ */
+struct mounting {
+	struct agent *agent;
+	struct share_mounts m;
+	setup_done_fn *done;
+	void *ctx;
+	struct loop_watch watch;
+	struct loop_timer timer;
+	struct child child;
+	int fd;
+	bool failed;
+	struct smolvm_error err;
+};
+
+/* ---- in the child ---- */
+
+static int make_mount_point(const struct share_spec *spec, struct smolvm_error *err)
+{
+	AUTO_FREE char *parent = strdup(spec->path);
+	AUTO_FD fd = -1;
+	struct stat st;
+	int rc;
+
+	if (!parent)
+		return err_nomem(err);
+	if (!spec->path[strspn(spec->path, "/")])
+		return err_set(err, EINVAL, "a shared folder cannot be mounted on /");
+	if (stat(spec->path, &st) == 0) {
+		if (S_ISDIR(st.st_mode) == !spec->is_file)
+			return 0;
+		return err_set(err, spec->is_file ? EISDIR : ENOTDIR,
+			       "sharing at %s: the image has a %s there", spec->path,
+			       spec->is_file ? "directory" : "file");
+	}
+	if (spec->is_file)
+		*strrchr(parent, '/') = '\0';
+	rc = *parent ? root_make_dirs(parent) : 0;
+	if (rc == 0 && spec->is_file) {
+		fd = open(spec->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+		rc = fd < 0 ? -errno : 0;
+	}
+	return rc == 0 ? 0 : err_set(err, -rc, "making the mount point %s: %s", spec->path,
+				     strerror(-rc));
+}
+
+static int mount_one(const struct share_spec *spec, struct smolvm_error *err)
+{
+	unsigned long flags = MS_NODEV | (spec->read_only ? MS_RDONLY : 0);
+	int fd = share_fd(spec->number);
+	char options[160];
+	int rc = make_mount_point(spec, err);
+
+	if (rc < 0)
+		return rc;
+	snprintf(options, sizeof(options), "fd=%d,rootmode=%o,user_id=0,group_id=0,allow_other,"
+		 "default_permissions,max_read=%u", fd, spec->is_file ? S_IFREG : S_IFDIR,
+		 SHARE_DATA_MAX);
+	if (mount("smolvm", spec->path, "fuse", flags, options) < 0)
+		return err_sys(err, "mounting a shared folder at %s", spec->path);
+	close(fd);
+	return 0;
+}
+
+static _Noreturn void child_run(const struct share_mounts *m, int report_fd)
+{
+	struct report r;
+
+	for (uint32_t i = 0; i < m->n; i++) {
+		memset(&r, 0, sizeof(r));
+		r.index = i;
+		if (mount_one(&m->shares[i], &r.err) < 0)
+			break;
+		fd_write_all(report_fd, &r, sizeof(r));
+	}
+	if (!r.err.code && m->then_read_only)
+		root_make_read_only(&r.err);
+	if (r.err.code)
+		fd_write_all(report_fd, &r, sizeof(r));
+	_exit(r.err.code ? 1 : 0);
+}
+
+/* ---- in the agent ---- */
+
+static void finish(struct mounting *mg, int rc)
+{
+	struct agent *a = mg->agent;
+
+	loop_remove(a->loop, &mg->watch);
+	close(mg->fd);
+	loop_cancel(a->loop, &mg->timer);
+	mg->done(mg->ctx, rc, &mg->err);
+	free(mg);
+	channel_flush(&a->channel);
+}
+
+static void read_reports(struct mounting *mg)
+{
+	struct report r;
+
+	while (!mg->failed && read(mg->fd, &r, sizeof(r)) == (ssize_t)sizeof(r)) {
+		if (r.err.code || r.index >= mg->m.n) {
+			mg->failed = true;
+			mg->err = r.err;
+			mg->err.message[sizeof(mg->err.message) - 1] = '\0';
+		} else {
+			share_begin(mg->m.shares[r.index].number);
+		}
+	}
+}
+
+static void on_report(struct loop_watch *w, unsigned int events)
+{
+	struct mounting *mg = w->ctx;
+
+	read_reports(mg);
+	if (events & LOOP_HANGUP) /* its end is told by its status */
+		loop_remove(mg->agent->loop, w);
+}
+
+static void on_exit_of_child(struct child *c, int status)
+{
+	struct mounting *mg = c->ctx;
+
+	read_reports(mg);
+	if (!mg->failed && !(WIFEXITED(status) && WEXITSTATUS(status) == 0)) {
+		mg->failed = true;
+		err_set(&mg->err, EIO, "mounting shared folders: the helper died");
+	}
+	for (size_t i = 0; i < mg->m.n && !mg->failed; i++) {
+		if (share_fd(mg->m.shares[i].number) < 0) {
+			mg->failed = true;
+			err_set(&mg->err, EIO, "the host does not serve the shared folder at %s",
+				mg->m.shares[i].path);
+		}
+	}
+	finish(mg, mg->failed ? -mg->err.code : 0);
+}
+
+static void on_timeout(struct loop_timer *t)
+{
+	struct mounting *mg = t->ctx;
+
+	kill(mg->child.pid, SIGKILL);
+	children_forget(&mg->agent->children, &mg->child);
+	finish(mg, err_set(&mg->err, ETIMEDOUT, "mounting shared folders: the host does not answer"));
+}
+
+int share_mount_all(struct agent *a, const struct share_mounts *m, setup_done_fn *done, void *ctx,
+		    struct smolvm_error *err)
+{
+	struct mounting *mg;
+	int fds[2], rc = 0;
+
+	for (size_t i = 0; i < m->n && rc == 0; i++)
+		rc = share_create(a, m->shares[i].number, m->uid, m->gid, err);
+	if (rc < 0)
+		return rc;
+	mg = calloc(1, sizeof(*mg));
+	if (!mg)
+		return err_nomem(err);
+	*mg = (struct mounting){ .agent = a, .m = *m, .done = done, .ctx = ctx };
+	if (pipe2(fds, O_CLOEXEC) < 0) {
+		free(mg);
+		return err_sys(err, "making a pipe");
+	}
+	mg->fd = fds[0];
+	fd_set_nonblock(mg->fd, 1);
+	mg->child = (struct child){ .exited = on_exit_of_child, .ctx = mg };
+	mg->child.pid = children_fork();
+	if (mg->child.pid == 0)
+		child_run(&mg->m, fds[1]);
+	close(fds[1]);
+	if (mg->child.pid < 0) {
+		close(fds[0]);
+		free(mg);
+		return err_sys(err, "starting a process");
+	}
+	mg->watch = (struct loop_watch){ .fd = mg->fd, .events = LOOP_READ, .ready = on_report,
+					 .ctx = mg };
+	mg->timer = (struct loop_timer){ .fired = on_timeout, .ctx = mg };
+	loop_add(a->loop, &mg->watch);
+	loop_arm(a->loop, &mg->timer, TIMEOUT_MS);
+	children_add(&a->children, &mg->child);
+	return 0;
+}
