@@ -28,6 +28,9 @@ struct rootfs_limits {
 #define ROOTFS_DATA_BYTES_MAX (1ull << 40)
 #define ROOTFS_META_BYTES_MAX (2ull << 30)
 
+/* All files together, holes included: a small archive can claim any size. */
+#define ROOTFS_LOGICAL_BYTES_MAX (1ull << 40)
+
 /**
  * rootfs_create() - begin.
  * @fd:        an empty file, open for reading and writing; stays the caller's.

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reading tar archives, in any compression: the only user of libarchive.
+ *
+ * Names and attributes are bytes, whatever the locale.
  */
 #ifndef IMAGE_TAR_H
 #define IMAGE_TAR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -60,15 +63,30 @@ struct tar_entry {
 int tar_open(struct tar **ret, const struct tar_source *source, struct smolvm_error *err);
 void tar_close(struct tar *t);
 
-/** tar_next() - Return: 1 with *@ret filled in, 0 at the end, -EINVAL (malformed, truncated). */
+/**
+ * tar_next() - the next header; data of the entry before that was not read is skipped.
+ *
+ * Return: 1 with *@ret filled in; 0 at the end, the source then having been read to its end too;
+ * -EINVAL (malformed, truncated, an owner that does not fit), -EFBIG (far too much behind the end
+ * of the archive), -ENOMEM, and the source's errors.
+ */
 int tar_next(struct tar *t, struct tar_entry *ret, struct smolvm_error *err);
 
 /**
  * tar_data() - the next piece of the current entry's data.
  * @ret_offset: where in the file it belongs; holes between pieces read as zeroes.
  *
- * Return: the length, 0 at the end, -EINVAL. *@ret is valid until the next call.
+ * Return: the length, 0 at the end, -EINVAL. *@ret is valid until the next call. The message does
+ * not name the entry; the caller knows it.
  */
 ssize_t tar_data(struct tar *t, const void **ret, int64_t *ret_offset, struct smolvm_error *err);
+
+/**
+ * tar_complete() - whether the archive was closed by its end mark.
+ *
+ * To be asked after tar_next() returned 0. Without the mark the archive ends between two entries:
+ * either it was truncated just there, or its writer left the mark out.
+ */
+bool tar_complete(const struct tar *t);
 
 #endif
