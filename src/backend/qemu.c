@@ -130,22 +130,22 @@ static void add_disks(struct args *a, const struct backend_spec *s)
 		add(a, "fd=%d,set=%zu", FD_DISK + (int)i, i + 1);
 		add(a, "-drive");
 		add(a, "if=none,id=disk%zu,format=raw,file=/dev/fdset/%zu,file.locking=off,%s", i, i + 1,
-		    ro ? "readonly=on" : "cache=unsafe,discard=unmap");
+		    ro ? "readonly=on" : "auto-read-only=off,cache=unsafe,discard=unmap");
 	}
 }
 
-/* The machine gives slots to virtio devices from the last one down, and the guest names disks by
- * slot from the first one up: so the last disk is plugged in first. */
+/* Devices get their names in the guest in the order in which they are plugged in: the channel is
+ * vport0p1 because it comes first, the disks are vda, vdb, ... */
 static void add_devices(struct args *a, const struct backend_spec *s)
 {
-	for (size_t i = s->n_disks; i-- > 0;) {
-		add(a, "-device");
-		add(a, "virtio-blk-device,drive=disk%zu", i);
-	}
 	add(a, "-chardev");
 	add(a, "socket,id=channel,fd=%d", FD_CHANNEL);
 	add_all(a, (const char *const[]){ "-device", "virtio-serial-device,max_ports=2", "-device",
 					  "virtserialport,chardev=channel,nr=1,name=smolvm", NULL });
+	for (size_t i = 0; i < s->n_disks; i++) {
+		add(a, "-device");
+		add(a, "virtio-blk-device,drive=disk%zu", i);
+	}
 	add(a, "-chardev");
 	add(a, "socket,id=console,fd=%d", FD_CONSOLE);
 	add_all(a, (const char *const[]){ "-serial", "chardev:console", NULL });

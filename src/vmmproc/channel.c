@@ -10,7 +10,7 @@
 
 static void on_hello(void *ctx, uint32_t features)
 {
-	boot_setup(ctx);
+	vmm_greeted(ctx);
 }
 
 static int on_incoming(void *ctx, struct mux_stream *s, uint32_t port)

@@ -93,6 +93,12 @@ void vmm_end(struct vmm *v, int error, const char *fmt, ...)
 	loop_stop(v->loop, error);
 }
 
+void vmm_greeted(struct vmm *v)
+{
+	tell_now(VMM_HELLO);
+	boot_setup(v);
+}
+
 void vmm_ready(struct vmm *v)
 {
 	v->ready = true;
@@ -341,6 +347,20 @@ static void kill_hypervisor(struct vmm *v)
 	proc_wait(v->vm.pid, v->vm.pidfd, DEATH_WAIT_MS, &status);
 }
 
+/* The folder first, then its lock: who finds no lock finds no folder either. */
+static void remove_run_dir(struct vmm *v)
+{
+	AUTO_FREE char *lock = NULL;
+
+	if (!v->run_dir)
+		return;
+	path_remove_tree(v->run_dir);
+	if (asprintf(&lock, "%s.lock", v->run_dir) < 0)
+		lock = NULL;
+	else
+		unlink(lock);
+}
+
 int main(int argc, char **argv)
 {
 	struct smolvm_error err = SMOLVM_ERROR_INIT;
@@ -371,7 +391,6 @@ int main(int argc, char **argv)
 		rc = loop_run(v->loop);
 	}
 	kill_hypervisor(v);
-	if (v->run_dir)
-		path_remove_tree(v->run_dir);
+	remove_run_dir(v);
 	return rc ? 1 : 0;
 }

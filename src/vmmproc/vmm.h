@@ -73,6 +73,9 @@ void channel_flush(struct vmm *v);
 /** boot_setup() - the agent has greeted: tell it what to mount; vmm_ready() or vmm_end() follow. */
 void boot_setup(struct vmm *v);
 
+/** vmm_greeted() - in main.c: the agent has said hello. */
+void vmm_greeted(struct vmm *v);
+
 /** vmm_ready() - in main.c: the agent has done what it was told. */
 void vmm_ready(struct vmm *v);
 
