@@ -27,10 +27,10 @@ struct buf {
 void buf_init(struct buf *b, size_t max);
 void buf_fini(struct buf *b);
 
-/** buf_peek() - the bytes held; valid until the next call that adds. */
+/** buf_peek() - the bytes held; valid until the next call that adds; may be NULL while empty. */
 static inline uint8_t *buf_peek(const struct buf *b)
 {
-	return b->data + b->head;
+	return b->data ? b->data + b->head : NULL;
 }
 
 static inline size_t buf_room(const struct buf *b)

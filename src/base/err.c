@@ -11,9 +11,12 @@
 
 static void make_printable(char *s)
 {
-	for (; *s; s++)
+	for (; *s; s++) {
 		if ((unsigned char)*s < 0x20 || *s == 0x7f)
 			*s = '?';
+		else if (*s == '\xc2' && (unsigned char)s[1] >= 0x80 && (unsigned char)s[1] < 0xa0)
+			s[0] = s[1] = '?'; /* U+0080 to U+009F, control characters as well */
+	}
 }
 
 int err_set(struct smolvm_error *err, int code, const char *fmt, ...)

@@ -61,7 +61,11 @@ void loop_remove(struct loop *l, struct loop_watch *w);
 void loop_arm(struct loop *l, struct loop_timer *t, int64_t ms);
 void loop_cancel(struct loop *l, struct loop_timer *t);
 
-/** loop_run() - dispatch until loop_stop(). Return: what loop_stop() was given, or -errno. */
+/**
+ * loop_run() - dispatch until loop_stop(), which counts for the next run when none is under way.
+ *
+ * Return: what loop_stop() was given, or -errno.
+ */
 int loop_run(struct loop *l);
 void loop_stop(struct loop *l, int result);
 

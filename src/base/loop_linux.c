@@ -170,7 +170,6 @@ static unsigned int from_epoll(uint32_t events)
 
 int loop_run(struct loop *l)
 {
-	l->stopped = false;
 	while (!l->stopped) {
 		int n = epoll_wait(l->epoll_fd, l->batch, BATCH, next_timeout(l));
 
@@ -181,8 +180,12 @@ int loop_run(struct loop *l)
 			struct epoll_event *ev = &l->batch[l->batch_at++];
 			struct loop_watch *w = ev->data.ptr;
 
-			if (w)
-				w->ready(w, from_epoll(ev->events));
+			unsigned int events = w ? from_epoll(ev->events) : 0;
+
+			/* An earlier callback of this round may have lost interest for it. */
+			events &= w ? w->events | LOOP_HANGUP : 0;
+			if (events)
+				w->ready(w, events);
 		}
 		l->batch_at = l->batch_len = 0;
 		l->always_at = l->always;
@@ -195,6 +198,7 @@ int loop_run(struct loop *l)
 		}
 		fire_timers(l);
 	}
+	l->stopped = false;
 	return l->result;
 }
 

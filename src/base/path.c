@@ -91,12 +91,33 @@ char *path_find_tool(const char *name)
 	}
 	for (char *dir = strtok_r(all, ":", &save); dir; dir = strtok_r(NULL, ":", &save)) {
 		char *s = path_join(dir, name);
+		struct stat st;
 
-		if (s && access(s, X_OK) == 0)
+		if (s && stat(s, &st) == 0 && S_ISREG(st.st_mode) && access(s, X_OK) == 0)
 			return s;
 		free(s);
 	}
 	return NULL;
+}
+
+static int remove_children(int dir_fd, int depth);
+
+static int remove_child(int dir_fd, const char *name, int depth)
+{
+	int fd, rc;
+
+	if (unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT)
+		return 0;
+	rc = -errno;
+	if (depth >= TREE_DEPTH_MAX)
+		return -ELOOP;
+	fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0) /* no folder: what unlink() said is why it stays */
+		return errno == ENOTDIR || errno == ELOOP ? rc : -errno;
+	rc = remove_children(fd, depth + 1);
+	if (rc == 0 && unlinkat(dir_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		rc = -errno;
+	return rc;
 }
 
 static int remove_children(int dir_fd, int depth)
@@ -109,23 +130,9 @@ static int remove_children(int dir_fd, int depth)
 		close(dir_fd);
 		return -errno;
 	}
-	while (rc == 0 && (e = readdir(d))) {
-		int fd;
-
-		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
-			continue;
-		if (unlinkat(dirfd(d), e->d_name, 0) == 0 || errno == ENOENT)
-			continue;
-		fd = depth < TREE_DEPTH_MAX ? openat(dirfd(d), e->d_name,
-			O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
-		if (fd < 0) {
-			rc = -errno;
-			break;
-		}
-		rc = remove_children(fd, depth + 1);
-		if (rc == 0 && unlinkat(dirfd(d), e->d_name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-			rc = -errno;
-	}
+	while (rc == 0 && (e = readdir(d)))
+		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+			rc = remove_child(dirfd(d), e->d_name, depth);
 	closedir(d);
 	return rc;
 }

@@ -56,7 +56,7 @@ int proc_wait(pid_t pid, int pidfd, int timeout_ms, int *ret_status);
 /** proc_kill() - a signal to that very process, never to another that got its number. */
 void proc_kill(int pidfd, int signal);
 
-/** proc_run() - spawn and wait; @timeout_ms bounds it, after that it is killed. Status or -errno. */
+/** proc_run() - spawn and wait; after @timeout_ms it is killed. Return: status or -errno. */
 int proc_run(const struct proc_config *config, int timeout_ms, struct smolvm_error *err);
 
 #endif

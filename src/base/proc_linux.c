@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/fd.h"
 
@@ -24,22 +26,30 @@
 extern char **environ;
 
 /* In the child: only async-signal-safe calls from here on. */
-static void child_fds(const struct proc_config *c, int report_fd)
+static int child_fds(const struct proc_config *c, int report_fd)
 {
 	int moved[FDS_MAX];
-	int null_fd = fcntl(open("/dev/null", O_RDWR), F_DUPFD, FD_ABOVE);
+	int null_fd = fcntl(open("/dev/null", O_RDWR), F_DUPFD_CLOEXEC, FD_ABOVE);
 	bool std[3] = { false, false, false };
 
-	for (size_t i = 0; i < c->n_fds; i++)
-		moved[i] = fcntl(c->fds[i].from < 0 ? null_fd : c->fds[i].from, F_DUPFD, FD_ABOVE);
+	if (null_fd < 0)
+		return -errno;
 	for (size_t i = 0; i < c->n_fds; i++) {
-		dup2(moved[i], c->fds[i].to);
+		int from = c->fds[i].from < 0 ? null_fd : c->fds[i].from;
+
+		moved[i] = fcntl(from, F_DUPFD_CLOEXEC, FD_ABOVE);
+		if (moved[i] < 0)
+			return -errno;
+	}
+	for (size_t i = 0; i < c->n_fds; i++) {
+		if (dup2(moved[i], c->fds[i].to) < 0)
+			return -errno;
 		if (c->fds[i].to < 3)
 			std[c->fds[i].to] = true;
 	}
 	for (int i = 0; i < 3; i++)
-		if (!std[i])
-			dup2(null_fd, i);
+		if (!std[i] && dup2(null_fd, i) < 0)
+			return -errno;
 	/* Close all the rest but the report, which closes itself on exec. */
 	for (int fd = 3; fd < FD_ABOVE; fd++) {
 		bool given = false;
@@ -51,6 +61,7 @@ static void child_fds(const struct proc_config *c, int report_fd)
 	}
 	syscall(SYS_close_range, FD_ABOVE, report_fd - 1, 0);
 	syscall(SYS_close_range, report_fd + 1, ~0u, 0);
+	return 0;
 }
 
 static void child_signals(void)
@@ -68,7 +79,9 @@ static void child_main(const struct proc_config *c, int report_fd, pid_t parent)
 	int e;
 
 	child_signals();
-	child_fds(c, report_fd);
+	e = -child_fds(c, report_fd);
+	if (e)
+		goto failed;
 	if (c->new_session)
 		setsid();
 	if (c->die_with_parent) {
@@ -78,29 +91,58 @@ static void child_main(const struct proc_config *c, int report_fd, pid_t parent)
 	}
 	execve(c->path, (char **)(uintptr_t)c->argv, c->env ? (char **)(uintptr_t)c->env : environ);
 	e = errno;
+failed:
 	if (write(report_fd, &e, sizeof(e)) < 0)
 		_exit(126);
 	_exit(127);
 }
 
-int proc_spawn(const struct proc_config *c, pid_t *ret_pid, int *ret_pidfd, struct smolvm_error *err)
+static int check_fds(const struct proc_config *c, struct smolvm_error *err)
 {
-	pid_t parent = getpid();
+	if (c->n_fds > FDS_MAX)
+		return err_set(err, E2BIG, "too many descriptors for %s", c->path);
+	for (size_t i = 0; i < c->n_fds; i++)
+		if (c->fds[i].to < 0 || c->fds[i].to >= FD_ABOVE)
+			return err_set(err, EINVAL, "%s cannot have a descriptor %d", c->path,
+				       c->fds[i].to);
+	return 0;
+}
+
+/* No signal reaches the child while it still has this process's handlers. */
+static pid_t fork_child(const struct proc_config *c, int report_fd)
+{
+	pid_t parent = getpid(), pid;
+	sigset_t all, old;
+	int e;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	pid = fork();
+	if (pid == 0)
+		child_main(c, report_fd, parent);
+	e = errno;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	errno = e;
+	return pid;
+}
+
+int proc_spawn(const struct proc_config *c, pid_t *ret_pid, int *ret_pidfd,
+	       struct smolvm_error *err)
+{
 	int report[2], high, e = 0, pidfd;
 	ssize_t n;
 	pid_t pid;
 
-	if (c->n_fds > FDS_MAX)
-		return err_set(err, E2BIG, "too many descriptors for %s", c->path);
+	e = check_fds(c, err);
+	if (e < 0)
+		return e;
 	if (pipe2(report, O_CLOEXEC) < 0)
 		return err_sys(err, "cannot start %s", c->path);
 	high = fcntl(report[1], F_DUPFD_CLOEXEC, 2 * FD_ABOVE + FDS_MAX);
 	if (high < 0)
 		high = fcntl(report[1], F_DUPFD_CLOEXEC, FD_ABOVE);
 	close(report[1]);
-	pid = high < 0 ? -1 : fork();
-	if (pid == 0)
-		child_main(c, high, parent);
+	pid = high < 0 ? -1 : fork_child(c, high);
 	e = errno;
 	if (high >= 0)
 		close(high);
@@ -109,16 +151,16 @@ int proc_spawn(const struct proc_config *c, pid_t *ret_pid, int *ret_pidfd, stru
 		return err_set(err, e, "cannot start %s: %s", c->path, strerror(e));
 	}
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	e = pidfd < 0 ? errno : 0;
 	n = fd_read_full(report[0], &e, sizeof(e));
 	close(report[0]);
 	if (n == sizeof(e) || pidfd < 0) {
-		if (n != sizeof(e)) {
-			e = errno;
+		if (n != sizeof(e))
 			kill(pid, SIGKILL);
-		}
 		if (pidfd >= 0)
 			close(pidfd);
-		waitpid(pid, NULL, 0);
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
 		return err_set(err, e, "cannot start %s: %s", c->path, strerror(e));
 	}
 	fd_set_cloexec(pidfd, 1);
@@ -130,11 +172,15 @@ int proc_spawn(const struct proc_config *c, pid_t *ret_pid, int *ret_pidfd, stru
 int proc_wait(pid_t pid, int pidfd, int timeout_ms, int *ret_status)
 {
 	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+	int64_t end = clock_ms() + timeout_ms;
 	int n;
 
-	do {
-		n = poll(&p, 1, timeout_ms);
-	} while (n < 0 && errno == EINTR);
+	while ((n = poll(&p, 1, timeout_ms)) < 0 && errno == EINTR) {
+		int64_t left = end - clock_ms();
+
+		if (timeout_ms >= 0)
+			timeout_ms = left > 0 ? (int)left : 0;
+	}
 	if (n < 0)
 		return -errno;
 	if (n == 0)
