@@ -24,7 +24,7 @@ struct msg {
 	const uint8_t *body;
 };
 
-/** msg_header() - write the header of a message with @len bytes of body to @p (MSG_HEADER bytes). */
+/** msg_header() - write MSG_HEADER bytes to @p: a message with @len bytes of body. */
 void msg_header(uint8_t *p, uint8_t type, uint32_t len);
 
 /**

@@ -352,8 +352,8 @@ static size_t put_control(struct mux_stream *s, uint8_t *p)
 }
 
 /*
- * Only the @first frame of an output buffer is cut to fit: cut ones at the end would be the turns of
- * the same streams over and over.
+ * Only the @first frame of an output buffer is cut to fit: cut ones at the end would be the turns
+ * of the same streams over and over.
  */
 static size_t put_data(struct mux_stream *s, uint8_t *p, size_t cap, bool first)
 {
@@ -484,8 +484,8 @@ static int take_hello(struct mux *m, const uint8_t *p, struct smolvm_error *err)
 	if (lowest > MUX_VERSION || version < MUX_VERSION) {
 		m->broken = true;
 		return err_set(err, EPROTONOSUPPORT,
-			       "the channel's other side speaks protocol %u to %u, this one %u: use "
-			       "parts of one release", lowest, version, MUX_VERSION);
+			       "the channel's other side speaks protocol %u to %u, this one %u: "
+			       "use parts of one release", lowest, version, MUX_VERSION);
 	}
 	if (window > MUX_WINDOW_MAX)
 		return broke(m, err, "window too large");

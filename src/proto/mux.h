@@ -133,13 +133,13 @@ size_t mux_room(struct mux_stream *s);
 /** mux_finish() - FIN after what is queued; no mux_write() afterwards. */
 void mux_finish(struct mux_stream *s);
 
-/** mux_consumed() - @n bytes given by data() have been passed on: the peer may send as many more. */
+/** mux_consumed() - @n bytes given by data() are passed on: the peer may send as many more. */
 void mux_consumed(struct mux_stream *s, size_t n);
 
 /** mux_grant() - widen the stream's window by @n bytes for good. */
 void mux_grant(struct mux_stream *s, uint32_t n);
 
-/** mux_reset() - end it both ways now; queued bytes are lost. @s is gone. @error: negative errno. */
+/** mux_reset() - end it both ways now with a negative errno; queued bytes are lost, @s is gone. */
 void mux_reset(struct mux_stream *s, int error);
 
 #endif

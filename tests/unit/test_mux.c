@@ -387,7 +387,9 @@ static void before_hello(void **state)
 {
 	static const struct {
 		uint8_t type, len;
-	} cases[] = { { OPEN, 4 }, { OPENED, 0 }, { DATA, 1 }, { CREDIT, 4 }, { FIN, 0 }, { RESET, 4 } };
+	} cases[] = {
+		{ OPEN, 4 }, { OPENED, 0 }, { DATA, 1 }, { CREDIT, 4 }, { FIN, 0 }, { RESET, 4 },
+	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct side *side = side_new(MUX_HOST);
