@@ -4,8 +4,11 @@
  */
 #include <errno.h>
 #include <langinfo.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <smolvm/smolvm.h>
 
@@ -109,6 +112,28 @@ static void add_home_failure(struct smolvm_diagnosis *d, const struct smolvm_err
 	snprintf(check->text, sizeof(check->text), "%.250s", err->message);
 }
 
+/* Opening the state folder would make it, and an examination changes nothing. */
+static bool home_exists(void)
+{
+	static const struct {
+		const char *variable, *below;
+	} places[] = { { "SMOLVM_HOME", "" },
+		       { "XDG_DATA_HOME", "/smolvm" },
+		       { "HOME", "/.local/share/smolvm" } };
+	char path[PATH_MAX];
+	const char *value;
+	size_t i;
+
+	for (i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		value = getenv(places[i].variable);
+		if (value && *value) {
+			snprintf(path, sizeof(path), "%s%s", value, places[i].below);
+			return access(path, F_OK) == 0;
+		}
+	}
+	return false;
+}
+
 static int judge(const struct smolvm_diagnosis *d, bool strict)
 {
 	size_t i;
@@ -125,7 +150,7 @@ static int doctor_run(const struct command *c, void *values, const struct argume
 	struct smolvm_error err = SMOLVM_ERROR_INIT, home_err = SMOLVM_ERROR_INIT;
 	AUTO_FREE struct smolvm_diagnosis *d = calloc(1, sizeof(*d));
 	struct smolvm *s = NULL;
-	bool home_ok;
+	bool home_ok = true;
 	int r;
 
 	if (args->n) {
@@ -137,7 +162,8 @@ static int doctor_run(const struct command *c, void *values, const struct argume
 		show_message("out of memory");
 		return EXIT_FAILED;
 	}
-	home_ok = smolvm_open(&s, NULL, &home_err) == 0;
+	if (home_exists())
+		home_ok = smolvm_open(&s, NULL, &home_err) == 0;
 	r = smolvm_doctor(s, v->backend, d, &err);
 	if (r) {
 		show_error(&err);

@@ -46,6 +46,8 @@ static int check(struct run *run)
 		return err_set(&run->err, EINVAL,
 			       "nothing to run: name an image, or put a command of "
 			       "the built-in one behind --, as in: smolvm sandbox run -- uname -a");
+	if (run->words.image && !*run->words.image)
+		return err_set(&run->err, EINVAL, "the image's name is empty");
 	if (run->v->tty && !isatty(0))
 		return err_set(&run->err, EINVAL,
 			       "the input is not a terminal: leave out --tty (-i "
@@ -263,8 +265,8 @@ const struct command command_sandbox_run = {
 	.synopsis = "[flags] [IMAGE] [--] [COMMAND...]",
 	.description =
 	"Boots a machine with a kernel of its own, runs the command in it, passes on its output "
-	"and its exit code, and leaves nothing behind: what it wrote to its root file system is gone "
-	"with it.\n\n"
+	"and its exit code, and leaves nothing behind: what it wrote to its root file system is "
+	"gone with it.\n\n"
 	"IMAGE is the name or ID of an image that was imported before, or what 'smolvm image "
 	"import' takes: an archive of 'docker save' or 'podman save', an OCI layout, a root "
 	"file system (folders need a slash: ./rootfs), or - for an archive on standard input. "

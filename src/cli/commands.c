@@ -110,7 +110,7 @@ void command_unknown(char *const *argv)
 
 	snprintf(typed, sizeof(typed), "%.60s%s%.60s", argv[0], two ? " " : "", two ? argv[1] : "");
 	suggestion_init(&s, typed);
-	for (c = commands; *c; c++)
+	for (c = commands; two && *c; c++)
 		if (!(*c)->hidden && (!g || group_has(g, *c)))
 			suggestion_try(&s, (*c)->name);
 	if (!s.best && !g) {

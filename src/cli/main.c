@@ -37,7 +37,11 @@ static int finish(void)
 /* "smolvm image", "smolvm image --help", "smolvm image --json". */
 static int run_group(const struct group *g, const char *arg)
 {
-	if (!arg || is_help(arg)) {
+	if (!arg) {
+		help_group(stderr, g);
+		return EXIT_USAGE;
+	}
+	if (is_help(arg)) {
 		help_group(stdout, g);
 		return finish();
 	}
@@ -56,7 +60,11 @@ int main(int argc, char **argv)
 		return EXIT_FAILED;
 	setlocale(LC_CTYPE, "");
 	argv++;
-	if (!argv[0] || is_help(argv[0])) {
+	if (!argv[0]) {
+		help_overview(stderr);
+		return EXIT_USAGE;
+	}
+	if (is_help(argv[0])) {
 		help_overview(stdout);
 		return finish();
 	}
