@@ -3,7 +3,8 @@
  * smolvm help, and the commands that print other things made from the tables: the manual page and
  * completion scripts.
  */
-#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
 
 #include <smolvm/smolvm.h>
 
@@ -101,6 +102,10 @@ const struct command command_man = {
 	.run = man_run,
 };
 
+/* Others would be expanded by some shells when they complete. */
+#define NAME_CHARACTERS                                                                            \
+	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:@+"
+
 /* What completion scripts ask. Anything that fails is no completion, and no message. */
 static int complete_images_run(const struct command *c, void *values,
 			       const struct arguments *args)
@@ -114,10 +119,9 @@ static int complete_images_run(const struct command *c, void *values,
 		return EXIT_FAILED;
 	n = smolvm_image_list(s, &images, NULL);
 	for (i = 0; i < n; i++) {
-		for (name = images[i]->names; *name; name++) {
-			show_text(stdout, *name);
-			putchar('\n');
-		}
+		for (name = images[i]->names; *name; name++)
+			if ((*name)[strspn(*name, NAME_CHARACTERS)] == '\0')
+				puts(*name);
 	}
 	if (n >= 0)
 		smolvm_image_free_list(images, (size_t)n);
