@@ -109,13 +109,14 @@ static int attach_stdio(const struct command *c, const int stdio[3], uint32_t ui
 	return 0;
 }
 
+/* The main group is among the others too: a set-gid program must not lose it. */
 static int become(const struct user *u, struct smolvm_error *err)
 {
-	gid_t groups[USER_GROUPS_MAX];
+	gid_t groups[USER_GROUPS_MAX + 1] = { u->gid };
 
 	for (size_t i = 0; i < u->n_groups; i++)
-		groups[i] = u->groups[i];
-	if (setgroups(u->n_groups, groups) < 0 || setgid(u->gid) < 0 || setuid(u->uid) < 0)
+		groups[i + 1] = u->groups[i];
+	if (setgroups(u->n_groups + 1, groups) < 0 || setgid(u->gid) < 0 || setuid(u->uid) < 0)
 		return err_sys(err, "becoming user %u:%u", u->uid, u->gid);
 	return 0;
 }
