@@ -38,7 +38,9 @@
 #include "proto/vmm.h"
 #include "vmmproc/vmm.h"
 
+/* What the guest's console says when its kernel, or the agent, gives up. */
 #define PANIC_TEXT "Kernel panic - not syncing: "
+#define AGENT_TEXT "smolvm-agent: "
 #define DEATH_WAIT_MS 10000
 
 /* The initramfs with the agent, linked in. */
@@ -132,21 +134,34 @@ static void last_line(const struct buf *b, char *out, size_t cap)
 	snprintf(out, cap, "%.*s", (int)(end - start), end ? text + start : "");
 }
 
+/* What follows the last @mark on the console, up to the end of its line. Return: its length. */
+static size_t said_after(const struct buf *b, const char *mark, const char **ret)
+{
+	const char *at = (const char *)buf_peek(b), *end = at + b->len, *found = NULL;
+	size_t n = strlen(mark);
+
+	while (at && (at = memmem(at, (size_t)(end - at), mark, n)))
+		found = at += n;
+	if (!found)
+		return 0;
+	*ret = found;
+	for (n = 0; found + n < end && found[n] != '\r' && found[n] != '\n'; n++)
+		;
+	return n;
+}
+
 static void end_from_texts(struct vmm *v, int status)
 {
-	const char *panic = v->console_text.len ? memmem(buf_peek(&v->console_text),
-		v->console_text.len, PANIC_TEXT, sizeof(PANIC_TEXT) - 1) : NULL;
+	const char *said;
 	char line[200];
+	size_t n;
 
-	if (panic) {
-		const char *end = (const char *)buf_peek(&v->console_text) + v->console_text.len;
-		size_t n = (size_t)(end - panic) - (sizeof(PANIC_TEXT) - 1);
-
-		panic += sizeof(PANIC_TEXT) - 1;
-		vmm_end(v, EIO, "the guest's kernel panicked: %.*s", (int)strcspn(panic, "\r\n") <
-			(int)n ? (int)strcspn(panic, "\r\n") : (int)n, panic);
+	n = v->console_text.len ? said_after(&v->console_text, PANIC_TEXT, &said) : 0;
+	if (n) {
+		vmm_end(v, EIO, "the guest's kernel panicked: %.*s", (int)n, said);
 		return;
 	}
+	n = v->console_text.len ? said_after(&v->console_text, AGENT_TEXT, &said) : 0;
 	last_line(&v->messages_text, line, sizeof(line));
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
 		vmm_end(v, EIO, "the hypervisor was killed; was the host out of memory?");
@@ -154,6 +169,8 @@ static void end_from_texts(struct vmm *v, int status)
 		vmm_end(v, EIO, "the hypervisor crashed (signal %d) %s", WTERMSIG(status), line);
 	else if (WEXITSTATUS(status))
 		vmm_end(v, EIO, "the hypervisor failed: %s", *line ? line : "it gave no reason");
+	else if (n)
+		vmm_end(v, EIO, "the guest gave up: %.*s", (int)n, said);
 	else if (!v->ready)
 		vmm_end(v, EIO, "the guest stopped before it was ready (see it with --verbose)");
 	else
