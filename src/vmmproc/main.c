@@ -41,6 +41,8 @@
 /* What the guest's console says when its kernel, or the agent, gives up. */
 #define PANIC_TEXT "Kernel panic - not syncing: "
 #define AGENT_TEXT "smolvm-agent: "
+#define KERNEL_ADVICE "; a kernel of one's own needs virtio-mmio with devices on its command line, " \
+		      "virtio console and block devices, EROFS, ext4, overlay and FUSE built in"
 #define DEATH_WAIT_MS 10000
 
 /* The initramfs with the agent, linked in. */
@@ -170,7 +172,8 @@ static void end_from_texts(struct vmm *v, int status)
 	else if (WEXITSTATUS(status))
 		vmm_end(v, EIO, "the hypervisor failed: %s", *line ? line : "it gave no reason");
 	else if (n)
-		vmm_end(v, EIO, "the guest gave up: %.*s", (int)n, said);
+		vmm_end(v, EIO, "the guest gave up: %.*s%s", (int)n, said, v->ready ||
+			v->spec.own_kernel ? "" : KERNEL_ADVICE);
 	else if (!v->ready)
 		vmm_end(v, EIO, "the guest stopped before it was ready (see it with --verbose)");
 	else
