@@ -79,15 +79,22 @@ static void print_check(const struct smolvm_check *check, bool new_area, int nam
 
 static void print_table(const struct smolvm_diagnosis *d)
 {
-	const struct smolvm_check *check;
+	const struct smolvm_check *first, *check;
 	int width = 8;
 
 	for (check = d->checks; check < d->checks + d->n_checks; check++)
 		if ((int)strlen(check->name) > width && strlen(check->name) < 24)
 			width = (int)strlen(check->name);
-	for (check = d->checks; check < d->checks + d->n_checks; check++)
-		print_check(check, check == d->checks || strcmp(check->area, check[-1].area),
-			    width);
+	for (first = d->checks; first < d->checks + d->n_checks; first++) {
+		/* Each area once, with all that belongs to it. */
+		for (check = d->checks; strcmp(check->area, first->area); check++)
+			;
+		if (check < first)
+			continue;
+		for (; check < d->checks + d->n_checks; check++)
+			if (!strcmp(check->area, first->area))
+				print_check(check, check == first, width);
+	}
 	putchar('\n');
 	if (d->backend[0]) {
 		printf("Machines run on %s%s%s%s%s%s", show_colour(stdout, COLOUR_BOLD), d->backend,
