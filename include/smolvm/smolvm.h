@@ -133,6 +133,14 @@ int smolvm_image_get(struct smolvm *s, const char *what, const struct smolvm_imp
 		     struct smolvm_image **ret, struct smolvm_error *err);
 
 /**
+ * smolvm_image_find() - the same among the images of the store only: nothing is imported.
+ *
+ * Errors: -ENOENT, -EINVAL (the beginning of several ids), -ENOMEM, -EIO.
+ */
+int smolvm_image_find(struct smolvm *s, const char *what, struct smolvm_image **ret,
+		      struct smolvm_error *err);
+
+/**
  * smolvm_image_list() - every image of the store, newest first.
  * @ret: an array of as many pointers as returned; smolvm_image_free_list() it.
  *

@@ -143,7 +143,7 @@ static int add_entry(struct bundle *b, const struct tar_entry *e, int64_t offset
 	*entry = (struct entry){ .offset = offset, .size = e->size };
 	entry->path = strdup(path);
 	if (target)
-		entry->link = resolve(e->hardlink ? "" : path, bundle_trim(target));
+		entry->link = resolve(e->hardlink ? "" : path, target);
 	if (!entry->path)
 		return err_nomem(err);
 	if (target && !entry->link)

@@ -137,6 +137,12 @@ static int get_base(struct smolvm *s, const struct smolvm_import_options *option
 	return rc < 0 ? rc : import_base(s, options, ret, err);
 }
 
+static int not_in_store(const char *what, struct smolvm_error *err)
+{
+	return err_set(err, ENOENT, "no image \"%.200s\" in the store: 'smolvm image ls' lists "
+		       "them", what);
+}
+
 static int not_found(const char *what, struct smolvm_error *err)
 {
 	if (is_path(what))
@@ -181,6 +187,17 @@ int smolvm_image_get(struct smolvm *s, const char *what,
 
 	err = err ? err : &local;
 	rc = get(s, what, options ? options : &no_options, &record, err);
+	return rc < 0 ? rc : make_image(&record, ret, err);
+}
+
+int smolvm_image_find(struct smolvm *s, const char *what, struct smolvm_image **ret,
+		      struct smolvm_error *err)
+{
+	struct store_image record = { 0 };
+	int rc = find(s, what, &record, NULL, err);
+
+	if (rc == 0)
+		return not_in_store(what, err);
 	return rc < 0 ? rc : make_image(&record, ret, err);
 }
 
@@ -248,8 +265,7 @@ int smolvm_image_remove(struct smolvm *s, const char *what, struct smolvm_error 
 	int rc = find(s, what, &record, &by_id, err);
 
 	if (rc == 0)
-		return err_set(err, ENOENT, "no image \"%.200s\" in the store: 'smolvm image ls' "
-			       "lists them", what);
+		return not_in_store(what, err);
 	if (rc < 0)
 		return rc;
 	rc = by_id ? 0 : name_normalize(what, name, err);
