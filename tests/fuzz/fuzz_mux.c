@@ -39,7 +39,7 @@ struct side {
 	struct side *other;
 	struct user users[USERS];
 	unsigned int n_users, hellos;
-	uint32_t dice; /* what callbacks do; 0: consume and no more */
+	uint32_t dice; /* what callbacks do; 0: nothing, the script does it all */
 	bool raw;
 	uint8_t pipe[PIPE]; /* bytes on their way to the other side */
 	size_t pipe_len;
@@ -131,7 +131,7 @@ static void on_data(void *ctx, struct mux_stream *s, const uint8_t *p, size_t n)
 	u->got += n;
 	u->unread += n;
 	assert(u->unread <= MUX_WINDOW + u->granted);
-	if (roll(u->side) >= 64) {
+	if (u->side->dice && roll(u->side) >= 64) {
 		mux_consumed(s, u->unread);
 		u->unread = 0;
 	}
@@ -247,7 +247,8 @@ static void user_does(struct user *u, unsigned int op, unsigned int arg)
 			reset(u);
 		break;
 	case 3:
-		mux_consumed(u->s, u->unread);
+		if (u->unread)
+			mux_consumed(u->s, u->unread);
 		u->unread = 0;
 		break;
 	case 4:
@@ -326,8 +327,11 @@ static void carry_in(struct side *side, size_t n)
 	memmove(side->pipe, side->pipe + n, side->pipe_len);
 }
 
-/* Both sides run and read: everything on the way arrives, in a bounded number of rounds. */
-static void drain(struct side *sides)
+/*
+ * Both sides run and read, and end their streams if @ends: everything on the way arrives, in a
+ * bounded number of rounds.
+ */
+static void drain(struct side *sides, bool ends)
 {
 	int rounds = 0;
 
@@ -339,7 +343,8 @@ static void drain(struct side *sides)
 
 			for (unsigned int k = 0; k < side->n_users; k++) {
 				user_does(&side->users[k], 3, 0);
-				finish(&side->users[k]);
+				if (ends)
+					finish(&side->users[k]);
 			}
 			carry_out(side, PIPE);
 			busy |= side->pipe_len > 0 || mux_output_pending(side->m);
@@ -350,9 +355,14 @@ static void drain(struct side *sides)
 		assert(++rounds < 10000);
 	}
 	for (int i = 0; i < 2; i++) {
-		assert(mux_streams(sides[i].m) == 0);
-		for (unsigned int k = 0; k < sides[i].n_users; k++)
-			assert(!sides[i].users[k].s);
+		assert(!ends || mux_streams(sides[i].m) == 0);
+		for (unsigned int k = 0; k < sides[i].n_users; k++) {
+			struct user *u = &sides[i].users[k];
+
+			assert(!ends || !u->s);
+			assert(!u->s || u->sent == u->other->got);
+			assert(!u->s || u->finished || !u->short_write);
+		}
 	}
 }
 
@@ -390,8 +400,10 @@ static void script(const uint8_t *data, size_t size)
 		}
 	}
 	sides[0].dice = sides[1].dice = 0;
-	if (!(data[-1] & 1)) /* otherwise: ended in the middle of it all */
-		drain(sides);
+	if (!(data[-1] & 1)) { /* otherwise: ended in the middle of it all */
+		drain(sides, false);
+		drain(sides, true);
+	}
 	mux_destroy(sides[0].m, -ESHUTDOWN);
 	mux_destroy(sides[1].m, -ESHUTDOWN);
 }
