@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A guest's root that attacks the host through the agent's own channel: run inside a machine.
+ *
+ * hostile garbage|opens|greeting|frames|deaf|off|loop
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/reboot.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define CHANNEL	  "/dev/vport"
+#define SHARE_PORT 0x1000u
+
+static void fail(const char *what)
+{
+	perror(what);
+	exit(3);
+}
+
+/* The agent's open channel: the port itself can be opened only once. */
+static int steal(void)
+{
+	DIR *d = opendir("/proc/1/fd");
+	char path[300], target[300];
+	int pidfd = (int)syscall(SYS_pidfd_open, 1, 0);
+	struct dirent *e;
+
+	while (d && pidfd >= 0 && (e = readdir(d))) {
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "/proc/1/fd/%s", e->d_name);
+		n = readlink(path, target, sizeof(target) - 1);
+		target[n < 0 ? 0 : n] = '\0';
+		if (!strncmp(target, CHANNEL, strlen(CHANNEL))) {
+			int fd = (int)syscall(SYS_pidfd_getfd, pidfd, atoi(e->d_name), 0);
+
+			if (fd >= 0)
+				return fd;
+		}
+	}
+	fail("stealing the channel");
+	return -1;
+}
+
+static void put(int fd, const void *p, size_t n)
+{
+	const char *at = p;
+
+	while (n > 0) {
+		ssize_t k = write(fd, at, n);
+
+		if (k < 0 && errno != EAGAIN && errno != EINTR)
+			fail("writing");
+		if (k > 0)
+			at += k, n -= (size_t)k;
+	}
+}
+
+static void frame(int fd, uint8_t type, uint32_t stream, const void *payload, uint16_t len)
+{
+	uint8_t bytes[8 + 64] = { type, 0, (uint8_t)len, (uint8_t)(len >> 8) };
+
+	memcpy(bytes + 4, &stream, 4);
+	memcpy(bytes + 8, payload, len);
+	put(fd, bytes, 8u + len);
+}
+
+static void garbage(int fd)
+{
+	uint32_t x = 12345, bytes[4096];
+
+	for (int i = 0; i < 4096; i++)
+		bytes[i] = x = x * 1664525 + 1013904223;
+	put(fd, bytes, sizeof(bytes));
+}
+
+static void opens(int fd)
+{
+	uint32_t port = SHARE_PORT;
+
+	for (uint32_t i = 0; i < 10000; i++)
+		frame(fd, 2, 1000001 + 2 * i, &port, 4);
+}
+
+static void greeting(int fd)
+{
+	uint32_t hello[5] = { 0x4d564d53u, 1, 1, 0, 0 };
+
+	frame(fd, 1, 0, hello, sizeof(hello));
+}
+
+/* Frames that are well formed and mean nothing: ends and credit of streams that are not there. */
+static void frames(int fd)
+{
+	uint32_t n = 0xffffffffu;
+
+	for (uint32_t i = 0; i < 1000; i++) {
+		frame(fd, 5, 0x10000 + i, &n, 4);
+		frame(fd, 6, 0x10000 + i, NULL, 0);
+		frame(fd, 7, 0x10000 + i, &n, 4);
+	}
+}
+
+/* Nobody reads the channel any more. */
+static void deaf(void)
+{
+	if (ptrace(PTRACE_ATTACH, 1, 0, 0) < 0)
+		fail("ptrace");
+	for (;;)
+		pause();
+}
+
+int main(int argc, char **argv)
+{
+	const char *mode = argc > 1 ? argv[1] : "";
+
+	if (!strcmp(mode, "deaf"))
+		deaf();
+	else if (!strcmp(mode, "off"))
+		reboot(RB_AUTOBOOT);
+	else if (!strcmp(mode, "garbage"))
+		garbage(steal());
+	else if (!strcmp(mode, "opens"))
+		opens(steal());
+	else if (!strcmp(mode, "greeting"))
+		greeting(steal());
+	else if (!strcmp(mode, "frames"))
+		frames(steal());
+	else
+		return 2;
+	sleep(30); /* the machine is expected to end */
+	return 0;
+}
