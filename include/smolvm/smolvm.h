@@ -129,8 +129,9 @@ int smolvm_image_import(struct smolvm *s, const char *source,
  *
  * Errors: as smolvm_image_import(), and -ENOENT when it is neither.
  */
-int smolvm_image_get(struct smolvm *s, const char *what, const struct smolvm_import_options *options,
-		     struct smolvm_image **ret, struct smolvm_error *err);
+int smolvm_image_get(struct smolvm *s, const char *what,
+		     const struct smolvm_import_options *options, struct smolvm_image **ret,
+		     struct smolvm_error *err);
 
 /**
  * smolvm_image_find() - the same among the images of the store only: nothing is imported.

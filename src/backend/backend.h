@@ -24,11 +24,26 @@ const char *accelerator_name(enum accelerator a);
 
 /**
  * struct backend_host - what is known about this host before a backend is asked.
- * @kvm_usable: /dev/kvm was measured and found fine.
+ * @kvm_usable: there is a KVM that is worth using.
+ * @kvm_worth_measuring: it could be opened, and backend_host_measure() would tell more.
+ * @kvm_verdict: what a measurement found, to be kept: a number of backend_host_recall()'s.
+ * @kvm_text:   one line: what was found, and what to do about it.
  */
 struct backend_host {
 	bool kvm_usable;
+	bool kvm_worth_measuring;
+	int kvm_verdict;
+	char kvm_text[256];
 };
+
+/** backend_host_look() - what can be seen without running anything. */
+void backend_host_look(struct backend_host *ret);
+
+/** backend_host_measure() - run a tiny guest in KVM, within 300 ms. */
+void backend_host_measure(struct backend_host *h);
+
+/** backend_host_recall() - what an earlier measurement of this boot found. 0 or -EINVAL. */
+int backend_host_recall(struct backend_host *h, int verdict);
 
 /**
  * struct backend_probe - what a backend can do here.

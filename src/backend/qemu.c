@@ -27,7 +27,7 @@
 #include "base/path.h"
 #include "base/proc.h"
 
-#define ARGS_MAX    80
+#define ARGS_MAX 80
 #define SOCKET_BYTES (1 << 20)
 
 /* Descriptor numbers in the child. */
@@ -47,15 +47,16 @@ static void qemu_probe(const struct backend_host *host, struct backend_probe *re
 
 	*ret = (struct backend_probe){ 0 };
 	if (!program || strlen(program) >= sizeof(ret->program)) {
-		snprintf(ret->text, sizeof(ret->text), "QEMU is not installed: 'sudo apt-get install "
-			 PACKAGE "' (Fedora: qemu-kvm, macOS: brew install qemu)");
+		snprintf(ret->text, sizeof(ret->text),
+			 "QEMU is not installed: 'sudo apt-get install " PACKAGE
+			 "' (Fedora: qemu-kvm, macOS: brew install qemu)");
 		return;
 	}
 	snprintf(ret->program, sizeof(ret->program), "%s", program);
 	ret->usable = true;
 	ret->accelerator = host->kvm_usable ? ACCEL_KVM : ACCEL_TCG;
-	snprintf(ret->text, sizeof(ret->text), "%s, %s", program, host->kvm_usable ?
-		 "with KVM" : "emulating the processor (slower than KVM)");
+	snprintf(ret->text, sizeof(ret->text), "%s, %s", program,
+		 host->kvm_usable ? "with KVM" : "emulating the processor (slower than KVM)");
 }
 
 /* ---- arguments ---- */
@@ -95,7 +96,8 @@ static void add_cpu(struct args *a, const struct backend_spec *s)
 {
 	/* A guest that is not told of nesting neither pays for it nor is attacked through it. */
 	if (s->accelerator == ACCEL_KVM)
-		add_all(a, (const char *const[]){ "-accel", "kvm", "-cpu", "host,-svm,-vmx", NULL });
+		add_all(a,
+			(const char *const[]){ "-accel", "kvm", "-cpu", "host,-svm,-vmx", NULL });
 	else
 		add_all(a, (const char *const[]){ "-accel", "tcg,thread=single", "-cpu", "max,-svm",
 						  NULL });
@@ -109,8 +111,10 @@ static void add_kernel(struct args *a, const struct backend_spec *s)
 		unsigned int khz = tsc_khz();
 
 		if (khz)
-			snprintf(tcg, sizeof(tcg), " tsc_early_khz=%u tsc=reliable no_timer_check"
-				 " noreplace-smp lapic_timer_hz=1000000000", khz);
+			snprintf(tcg, sizeof(tcg),
+				 " tsc_early_khz=%u tsc=reliable no_timer_check"
+				 " noreplace-smp lapic_timer_hz=1000000000",
+				 khz);
 	}
 	add(a, "-kernel");
 	add(a, "%s", s->kernel);
@@ -129,8 +133,8 @@ static void add_disks(struct args *a, const struct backend_spec *s)
 		add(a, "-add-fd");
 		add(a, "fd=%d,set=%zu", FD_DISK + (int)i, i + 1);
 		add(a, "-drive");
-		add(a, "if=none,id=disk%zu,format=raw,file=/dev/fdset/%zu,file.locking=off,%s", i, i + 1,
-		    ro ? "readonly=on" : "auto-read-only=off,cache=unsafe,discard=unmap");
+		add(a, "if=none,id=disk%zu,format=raw,file=/dev/fdset/%zu,file.locking=off,%s", i,
+		    i + 1, ro ? "readonly=on" : "auto-read-only=off,cache=unsafe,discard=unmap");
 	}
 }
 
@@ -140,8 +144,9 @@ static void add_devices(struct args *a, const struct backend_spec *s)
 {
 	add(a, "-chardev");
 	add(a, "socket,id=channel,fd=%d", FD_CHANNEL);
-	add_all(a, (const char *const[]){ "-device", "virtio-serial-device,max_ports=2", "-device",
-					  "virtserialport,chardev=channel,nr=1,name=smolvm", NULL });
+	add_all(a,
+		(const char *const[]){ "-device", "virtio-serial-device,max_ports=2", "-device",
+				       "virtserialport,chardev=channel,nr=1,name=smolvm", NULL });
 	for (size_t i = 0; i < s->n_disks; i++) {
 		add(a, "-device");
 		add(a, "virtio-blk-device,drive=disk%zu", i);
@@ -157,15 +162,18 @@ static void add_machine(struct args *a, const struct backend_spec *s)
 	add(a, "-name");
 	add(a, "%s", s->name);
 	add_all(a, (const char *const[]){ "-nodefaults", "-no-user-config", "-display", "none",
-					  "-no-reboot", "-monitor", "none", "-parallel", "none", NULL });
+					  "-no-reboot", "-monitor", "none", "-parallel", "none",
+					  NULL });
 #ifdef __linux__
-	add_all(a, (const char *const[]){ "-sandbox", "on,obsolete=deny,elevateprivileges=deny,"
-					  "spawn=deny,resourcecontrol=deny", NULL });
+	add_all(a, (const char *const[]){ "-sandbox",
+					  "on,obsolete=deny,elevateprivileges=deny,"
+					  "spawn=deny,resourcecontrol=deny",
+					  NULL });
 #endif
 	add(a, "-M");
 	/* A kernel that is not ours may wait for a clock and timer that it expects. */
-	add(a, "microvm,acpi=off,pcie=off,usb=off,graphics=off,%s", s->own_kernel ?
-	    "pit=off,pic=off,rtc=off,isa-serial=on" : "isa-serial=on,rtc=on");
+	add(a, "microvm,acpi=off,pcie=off,usb=off,graphics=off,%s",
+	    s->own_kernel ? "pit=off,pic=off,rtc=off,isa-serial=on" : "isa-serial=on,rtc=on");
 	add_all(a, (const char *const[]){ "-global", "virtio-mmio.force-legacy=false", NULL });
 	add(a, "-smp");
 	add(a, "%u", s->cpus);
@@ -187,15 +195,21 @@ static int socket_pair(int ret[2], struct smolvm_error *err)
 	return 0;
 }
 
-static int spawn(const struct backend_spec *s, struct args *a, int channel, int console, int messages,
-		 struct backend_vm *vm, struct smolvm_error *err)
+static int spawn(const struct backend_spec *s, struct args *a, int channel, int console,
+		 int messages, struct backend_vm *vm, struct smolvm_error *err)
 {
 	struct proc_fd fds[8 + BACKEND_DISKS_MAX] = {
-		{ messages, 1 }, { messages, 2 }, { channel, FD_CHANNEL }, { console, FD_CONSOLE },
+		{ messages, 1 },
+		{ messages, 2 },
+		{ channel, FD_CHANNEL },
+		{ console, FD_CONSOLE },
 		{ s->initramfs_fd, FD_INITRAMFS },
 	};
-	struct proc_config config = { .path = s->program, .argv = (const char *const *)a->list,
-				      .fds = fds, .n_fds = 5, .die_with_parent = true,
+	struct proc_config config = { .path = s->program,
+				      .argv = (const char *const *)a->list,
+				      .fds = fds,
+				      .n_fds = 5,
+				      .die_with_parent = true,
 				      .new_session = true };
 
 	for (size_t i = 0; i < s->n_disks; i++)
@@ -203,7 +217,8 @@ static int spawn(const struct backend_spec *s, struct args *a, int channel, int 
 	return proc_spawn(&config, &vm->pid, &vm->pidfd, err);
 }
 
-static int qemu_start(const struct backend_spec *s, struct backend_vm *ret, struct smolvm_error *err)
+static int qemu_start(const struct backend_spec *s, struct backend_vm *ret,
+		      struct smolvm_error *err)
 {
 	struct backend_vm vm = { -1, -1, -1, -1, -1 };
 	int channel[2] = { -1, -1 }, console[2] = { -1, -1 }, messages[2] = { -1, -1 };

@@ -6,7 +6,8 @@
 #define BACKEND_TSC_H
 
 /**
- * tsc_khz() - kHz of the TSC that an emulated guest will see (the host's), or 0 where there is none.
+ * tsc_khz() - kHz of the TSC that an emulated guest will see (the host's), or 0 where there is
+ * none.
  *
  * From the kernel's own calibration where /proc/cpuinfo shows it, checked against a measurement of
  * one millisecond; else measured for ten.

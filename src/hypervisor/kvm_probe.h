@@ -5,29 +5,26 @@
 #ifndef HYPERVISOR_KVM_PROBE_H
 #define HYPERVISOR_KVM_PROBE_H
 
-#include <stddef.h>
-
 enum kvm_state {
 	KVM_FINE,
-	KVM_ABSENT,	   /* no /dev/kvm */
+	KVM_ABSENT,        /* no /dev/kvm */
 	KVM_NO_PERMISSION, /* it cannot be opened */
 	KVM_LOGIN_STALE,   /* the user is in its group, but this login is older than that */
-	KVM_EMULATING,	   /* it runs a guest's code instruction by instruction */
-	KVM_BROKEN,	   /* a system call fails that must not */
+	KVM_EMULATING,     /* it runs a guest's code instruction by instruction */
+	KVM_BROKEN,        /* a system call fails that must not */
 };
 
 /**
  * kvm_probe() - open /dev/kvm and run a tiny guest in it, within 300 ms.
- * @text: a line for a person: what was found, and what to do about it.
  *
  * The guest runs in a child process, which is killed when it takes too long.
  */
-enum kvm_state kvm_probe(char *text, size_t len);
+enum kvm_state kvm_probe(void);
 
 /** kvm_probe_open() - the part of kvm_probe() that costs nothing. KVM_FINE: worth measuring. */
-enum kvm_state kvm_probe_open(char *text, size_t len);
+enum kvm_state kvm_probe_open(void);
 
-/** kvm_state_text() - what to tell a person about a state that was found earlier. */
+/** kvm_state_text() - one line for a person: what was found, and what to do about it. */
 const char *kvm_state_text(enum kvm_state state);
 
 #endif

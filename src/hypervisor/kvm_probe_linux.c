@@ -17,7 +17,6 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -29,26 +28,38 @@
 #include "base/fd.h"
 
 #define LOOP_COUNT 50000 /* two instructions each: 0.1 ms on a CPU, 50 ms emulated */
-#define FINE_NS    (20 * 1000000ll)
-#define LIMIT_MS   250
-#define TRIES	   3
+#define FINE_NS (20 * 1000000ll)
+#define LIMIT_MS 250
+#define TRIES 3
 
 /* Real mode: mov ecx, LOOP_COUNT; again: dec ecx; jnz again; hlt */
 static const uint8_t guest_code[] = {
-	0x66, 0xb9, LOOP_COUNT & 0xff, LOOP_COUNT >> 8 & 0xff, LOOP_COUNT >> 16 & 0xff, 0,
-	0x66, 0x49, 0x75, 0xfc, 0xf4,
+	0x66,
+	0xb9,
+	LOOP_COUNT & 0xff,
+	LOOP_COUNT >> 8 & 0xff,
+	LOOP_COUNT >> 16 & 0xff,
+	0,
+	0x66,
+	0x49,
+	0x75,
+	0xfc,
+	0xf4,
 };
 
 static const char *const texts[] = {
 	[KVM_FINE] = "usable",
-	[KVM_ABSENT] = "no /dev/kvm: the processor's virtualization is off in the firmware, this is a "
-		       "virtual machine without nesting, or the kvm module is not loaded",
+	[KVM_ABSENT] =
+		"no /dev/kvm: the processor's virtualization is off in the firmware, this is a "
+		"virtual machine without nesting, or the kvm module is not loaded",
 	[KVM_NO_PERMISSION] = "no permission to open /dev/kvm: add yourself to its group with "
 			      "'sudo usermod -aG kvm $USER', then log in again",
-	[KVM_LOGIN_STALE] = "you are in the group of /dev/kvm, but this login is older than that: log "
-			    "out and in again, or run 'newgrp kvm'",
-	[KVM_EMULATING] = "/dev/kvm opens, but only emulates: guest kernel code runs a thousand times "
-			  "too slowly (nested virtualization is not available on this host)",
+	[KVM_LOGIN_STALE] =
+		"you are in the group of /dev/kvm, but this login is older than that: log "
+		"out and in again, or run 'newgrp kvm'",
+	[KVM_EMULATING] =
+		"/dev/kvm opens, but only emulates: guest kernel code runs a thousand times "
+		"too slowly (nested virtualization is not available on this host)",
 	[KVM_BROKEN] = "/dev/kvm does not work",
 };
 
@@ -75,20 +86,20 @@ static bool account_in_group(gid_t gid)
 	return false;
 }
 
-enum kvm_state kvm_probe_open(char *text, size_t len)
+enum kvm_state kvm_probe_open(void)
 {
 	AUTO_FD fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	enum kvm_state state = KVM_FINE;
 	struct stat st;
 
 	if (fd < 0 && (errno == EACCES || errno == EPERM))
-		state = stat("/dev/kvm", &st) == 0 && account_in_group(st.st_gid) ?
-			KVM_LOGIN_STALE : KVM_NO_PERMISSION;
+		state = stat("/dev/kvm", &st) == 0 && account_in_group(st.st_gid)
+				? KVM_LOGIN_STALE
+				: KVM_NO_PERMISSION;
 	else if (fd < 0 && (errno == ENOENT || errno == ENODEV || errno == ENXIO))
 		state = KVM_ABSENT;
 	else if (fd < 0 || ioctl(fd, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
 		state = KVM_BROKEN;
-	snprintf(text, len, "%s", texts[state]);
 	return state;
 }
 
@@ -181,13 +192,9 @@ static enum kvm_state measure(void)
 	return best < 0 ? KVM_BROKEN : best < FINE_NS ? KVM_FINE : KVM_EMULATING;
 }
 
-enum kvm_state kvm_probe(char *text, size_t len)
+enum kvm_state kvm_probe(void)
 {
-	enum kvm_state state = kvm_probe_open(text, len);
+	enum kvm_state state = kvm_probe_open();
 
-	if (state != KVM_FINE)
-		return state;
-	state = measure();
-	snprintf(text, len, "%s", texts[state]);
-	return state;
+	return state == KVM_FINE ? measure() : state;
 }

@@ -16,29 +16,27 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/path.h"
-#include "hypervisor/kvm_probe.h"
 #include "machine/machine.h"
 #include "store/store.h"
 
 #define CACHE_FILE "kvm-probe"
-#define CACHE_MAX  128
+#define CACHE_MAX 128
 
-static bool cache_read(const char *path, const char *boot_id, int *ret_state)
+static int cache_read(const char *path, const char *boot_id, struct backend_host *host)
 {
 	AUTO_FREE char *text = NULL;
 	size_t n = strlen(boot_id);
 
 	if (file_read(path, CACHE_MAX, &text) < 0 || strncmp(text, boot_id, n) || text[n] != ' ')
-		return false;
-	*ret_state = (int)strtol(text + n + 1, NULL, 10);
-	return *ret_state == KVM_FINE || *ret_state == KVM_EMULATING || *ret_state == KVM_BROKEN;
+		return -ENOENT;
+	return backend_host_recall(host, (int)strtol(text + n + 1, NULL, 10));
 }
 
-static void cache_write(const char *path, const char *boot_id, int state)
+static void cache_write(const char *path, const char *boot_id, int verdict)
 {
 	AUTO_FREE char *temp = NULL;
 	char text[CACHE_MAX];
-	int n = snprintf(text, sizeof(text), "%s %d\n", boot_id, state);
+	int n = snprintf(text, sizeof(text), "%s %d\n", boot_id, verdict);
 	int rc = -1;
 
 	if (asprintf(&temp, "%s.%d", path, getpid()) < 0) {
@@ -55,22 +53,24 @@ static void cache_write(const char *path, const char *boot_id, int state)
 		unlink(temp);
 }
 
-void choose_host(const struct smolvm *s, struct backend_host *ret, int *ret_kvm_state)
+void choose_host(const struct smolvm *s, struct backend_host *ret)
 {
 	AUTO_FREE char *path = s ? path_join(s->home, CACHE_FILE) : NULL;
 	AUTO_FREE char *boot_id = NULL;
-	char text[256];
-	int state = kvm_probe_open(text, sizeof(text));
 
-	if (file_read("/proc/sys/kernel/random/boot_id", 64, &boot_id) > 0)
-		boot_id[strcspn(boot_id, "\n")] = '\0';
-	if (state == KVM_FINE && !(path && boot_id && cache_read(path, boot_id, &state))) {
-		state = kvm_probe(text, sizeof(text));
-		if (path && boot_id && !s->read_only)
-			cache_write(path, boot_id, state);
+	backend_host_look(ret);
+	if (!ret->kvm_worth_measuring)
+		return;
+	if (!path || file_read("/proc/sys/kernel/random/boot_id", 64, &boot_id) < 0) {
+		backend_host_measure(ret);
+		return;
 	}
-	ret->kvm_usable = state == KVM_FINE;
-	*ret_kvm_state = state;
+	boot_id[strcspn(boot_id, "\n")] = '\0';
+	if (cache_read(path, boot_id, ret) == 0)
+		return;
+	backend_host_measure(ret);
+	if (!s->read_only)
+		cache_write(path, boot_id, ret->kvm_verdict);
 }
 
 static int no_such_backend(const char *name, struct smolvm_error *err)
@@ -79,7 +79,8 @@ static int no_such_backend(const char *name, struct smolvm_error *err)
 	size_t n = 0;
 
 	for (const struct backend *const *b = backend_table; *b && n < sizeof(known); b++)
-		n += (size_t)snprintf(known + n, sizeof(known) - n, "%s%s", n ? ", " : "", (*b)->name);
+		n += (size_t)snprintf(known + n, sizeof(known) - n, "%s%s", n ? ", " : "",
+				      (*b)->name);
 	return err_set(err, EINVAL, "no backend \"%s\"; there is: %s", name, known);
 }
 
@@ -89,7 +90,6 @@ int choose_backend(const struct smolvm *s, const char *name, const struct backen
 	const struct backend *asked = NULL;
 	struct backend_probe probe;
 	struct backend_host host;
-	int kvm_state;
 
 	if (!name || !*name)
 		name = getenv("SMOLVM_BACKEND");
@@ -98,7 +98,7 @@ int choose_backend(const struct smolvm *s, const char *name, const struct backen
 		if (!asked)
 			return no_such_backend(name, err);
 	}
-	choose_host(s, &host, &kvm_state);
+	choose_host(s, &host);
 	for (const struct backend *const *b = backend_table; *b; b++) {
 		if (asked && *b != asked)
 			continue;

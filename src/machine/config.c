@@ -16,8 +16,8 @@
 #include "proto/tlv.h"
 #include "proto/vmm.h"
 
-#define NAME_LEN_MAX   63
-#define PATH_LEN_MAX   4095
+#define NAME_LEN_MAX 63
+#define PATH_LEN_MAX 4095
 #define MEMORY_MIB_MAX (8u << 20)
 #define STORAGE_MIB_MAX (16u << 20)
 
@@ -45,7 +45,8 @@ static int check_sizes(const struct smolvm_machine_config *c, struct smolvm_erro
 		return err_set(err, EINVAL, "%u MiB of memory are too much: at most %u MiB",
 			       c->memory_mib, MEMORY_MIB_MAX);
 	if (c->storage_mib && c->storage_mib < SMOLVM_STORAGE_MIB_MIN)
-		return err_set(err, EINVAL, "%u MiB of storage are too little: give at least %u MiB",
+		return err_set(err, EINVAL,
+			       "%u MiB of storage are too little: give at least %u MiB",
 			       c->storage_mib, SMOLVM_STORAGE_MIB_MIN);
 	if (c->storage_mib > STORAGE_MIB_MAX)
 		return err_set(err, EINVAL, "%u MiB of storage are too much: at most %u MiB",
@@ -60,10 +61,12 @@ static int check_share(const struct smolvm_share *sh, struct smolvm_error *err)
 	if (!sh->host || !*sh->host)
 		return err_set(err, EINVAL, "a shared folder has no path on the host");
 	if (!p || p[0] != '/' || strlen(p) > PATH_LEN_MAX)
-		return err_set(err, EINVAL, "\"%s\" is no absolute path in the guest to share %s at",
-			       p ? p : "", sh->host);
+		return err_set(err, EINVAL,
+			       "\"%s\" is no absolute path in the guest to share %s at", p ? p : "",
+			       sh->host);
 	if (p[strspn(p, "/")] == '\0')
-		return err_set(err, EINVAL, "%s cannot be shared as the guest's whole root", sh->host);
+		return err_set(err, EINVAL, "%s cannot be shared as the guest's whole root",
+			       sh->host);
 	while (*p) {
 		size_t n;
 
@@ -84,15 +87,18 @@ int config_check(const struct smolvm_machine_config *c, struct smolvm_error *err
 	if (rc < 0)
 		return rc;
 	if (c->name && !name_is_valid(c->name, "_.-"))
-		return err_set(err, EINVAL, "\"%s\" is no name for a machine: letters, digits and _.- "
-			       "are allowed, %d at most, the first a letter or digit", c->name,
-			       NAME_LEN_MAX);
+		return err_set(err, EINVAL,
+			       "\"%s\" is no name for a machine: letters, digits and _.- "
+			       "are allowed, %d at most, the first a letter or digit",
+			       c->name, NAME_LEN_MAX);
 	if (c->hostname && !name_is_valid(c->hostname, ".-"))
-		return err_set(err, EINVAL, "\"%s\" is no host name: letters, digits, . and - are "
-			       "allowed, %d at most", c->hostname, NAME_LEN_MAX);
+		return err_set(err, EINVAL,
+			       "\"%s\" is no host name: letters, digits, . and - are "
+			       "allowed, %d at most",
+			       c->hostname, NAME_LEN_MAX);
 	if (c->n_shares > SHARES_MAX)
-		return err_set(err, EINVAL, "%zu shared folders are too many: at most %u", c->n_shares,
-			       SHARES_MAX);
+		return err_set(err, EINVAL, "%zu shared folders are too many: at most %u",
+			       c->n_shares, SHARES_MAX);
 	for (size_t i = 0; i < c->n_shares; i++) {
 		rc = check_share(&c->shares[i], err);
 		if (rc < 0)
@@ -111,10 +117,15 @@ int config_open_share(const struct smolvm_share *share, bool *ret_is_file, struc
 	if (fstat(fd, &st) < 0)
 		return err_sys(err, "cannot share %s", share->host);
 	if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
-		return err_set(err, EINVAL, "cannot share %s: it is a %s; a directory or a regular file "
-			       "can be shared", share->host, S_ISSOCK(st.st_mode) ? "socket" :
-			       S_ISFIFO(st.st_mode) ? "fifo" : "device");
-	if (faccessat(AT_FDCWD, share->host, R_OK | (S_ISDIR(st.st_mode) ? X_OK : 0), AT_EACCESS) < 0)
+		return err_set(err, EINVAL,
+			       "cannot share %s: it is a %s; a directory or a regular file "
+			       "can be shared",
+			       share->host,
+			       S_ISSOCK(st.st_mode)   ? "socket"
+			       : S_ISFIFO(st.st_mode) ? "fifo"
+						      : "device");
+	if (faccessat(AT_FDCWD, share->host, R_OK | (S_ISDIR(st.st_mode) ? X_OK : 0), AT_EACCESS) <
+	    0)
 		return err_sys(err, "cannot share %s", share->host);
 	*ret_is_file = S_ISREG(st.st_mode);
 	return fd_take(&fd);
@@ -181,7 +192,8 @@ int config_encode(const struct machine_plan *plan, struct buf *b, struct smolvm_
 	rc = rc ? rc : tlv_put_str(b, VMM_PROGRAM, plan->probe.program);
 	rc = rc ? rc : tlv_put_u64(b, VMM_ACCELERATOR, plan->probe.accelerator);
 	rc = rc ? rc : tlv_put_u64(b, VMM_CPUS, c->cpus ? c->cpus : 1);
-	rc = rc ? rc : tlv_put_u64(b, VMM_MEMORY_MIB, c->memory_mib ? c->memory_mib : SMOLVM_MEMORY_MIB);
+	rc = rc ? rc
+		: tlv_put_u64(b, VMM_MEMORY_MIB, c->memory_mib ? c->memory_mib : SMOLVM_MEMORY_MIB);
 	rc = rc ? rc : tlv_put_str(b, VMM_KERNEL, plan->kernel);
 	rc = rc ? rc : tlv_put_u64(b, VMM_OWN_KERNEL, plan->own_kernel);
 	rc = rc ? rc : tlv_put_u64(b, VMM_VERBOSE, c->verbose ? 1 : 0);

@@ -17,16 +17,17 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/proc.h"
-#include "hypervisor/kvm_probe.h"
 #include "machine/machine.h"
 #include "store/store.h"
 
+#define QEMU_VERSION "QEMU emulator version "
 #define LOW_DISK_BYTES (2ull << 30)
-#define LOW_FILES      1024u
+#define LOW_FILES 1024u
 #define LOW_MEMORY_MIB 1024ull
 
 __attribute__((format(printf, 5, 6))) static void note(struct smolvm_diagnosis *d, const char *area,
-						       const char *name, int status, const char *fmt, ...)
+						       const char *name, int status,
+						       const char *fmt, ...)
 {
 	struct smolvm_check *c = &d->checks[d->n_checks];
 	va_list ap;
@@ -54,9 +55,9 @@ static void check_platform(struct smolvm_diagnosis *d)
 #endif
 }
 
-static void check_kvm(struct smolvm_diagnosis *d, int state)
+static void check_kvm(struct smolvm_diagnosis *d, const struct backend_host *host)
 {
-	note(d, "kvm", "/dev/kvm", state == KVM_FINE ? 0 : 1, "%s", kvm_state_text(state));
+	note(d, "kvm", "/dev/kvm", host->kvm_usable ? 0 : 1, "%s", host->kvm_text);
 }
 
 static void check_version(struct smolvm_diagnosis *d, const char *program)
@@ -66,7 +67,7 @@ static void check_version(struct smolvm_diagnosis *d, const char *program)
 	struct proc_fd out = { -1, 1 };
 	struct proc_config config = { .path = program, .argv = argv, .fds = &out, .n_fds = 1 };
 	char text[256] = "";
-	int major = 0;
+	long major = 0;
 	ssize_t n;
 
 	if (pipe(fds) < 0)
@@ -80,7 +81,9 @@ static void check_version(struct smolvm_diagnosis *d, const char *program)
 		close(fds[1]);
 	}
 	close(fds[0]);
-	if (sscanf(text, "QEMU emulator version %d", &major) != 1)
+	if (!strncmp(text, QEMU_VERSION, sizeof(QEMU_VERSION) - 1))
+		major = strtol(text + sizeof(QEMU_VERSION) - 1, NULL, 10);
+	if (!major)
 		note(d, "tool", "qemu", 2, "%s does not run", program);
 	else
 		note(d, "tool", "qemu", major < 6 ? 2 : 0, "%s%s", text,
@@ -101,10 +104,13 @@ static void check_backends(struct smolvm_diagnosis *d, const struct backend_host
 			snprintf(d->backend, sizeof(d->backend), "%s", (*b)->name);
 			snprintf(d->accelerator, sizeof(d->accelerator), "%s",
 				 accelerator_name(p.accelerator));
-			snprintf(d->reason, sizeof(d->reason), "%s", only ? "it was asked for" :
-				 p.accelerator == ACCEL_KVM ? "the first backend that is usable here" :
-				 "the first backend that is usable here; emulated, since KVM is not "
-				 "usable");
+			snprintf(d->reason, sizeof(d->reason), "%s",
+				 only ? "it was asked for"
+				 : p.accelerator == ACCEL_KVM
+					 ? "the first backend that is usable here"
+					 : "the first backend that is usable here; emulated, since "
+					   "KVM is not "
+					   "usable");
 		}
 		if (p.program[0])
 			check_version(d, p.program);
@@ -125,11 +131,12 @@ static void check_tools(struct smolvm_diagnosis *d)
 {
 	AUTO_FREE char *mke2fs = path_find_tool("mke2fs");
 
-	check_file(d, "kernel", "vmlinux", "the guest kernel is missing: 'make' builds it, or give one "
+	check_file(d, "kernel", "vmlinux",
+		   "the guest kernel is missing: 'make' builds it, or give one "
 		   "with --kernel");
 	check_file(d, "tool", "smolvm-vmm", "missing beside smolvm: build or install both");
-	note(d, "tool", "mke2fs", mke2fs ? 0 : 2, "%s", mke2fs ? mke2fs :
-	     "not installed: 'sudo apt-get install e2fsprogs'");
+	note(d, "tool", "mke2fs", mke2fs ? 0 : 2, "%s",
+	     mke2fs ? mke2fs : "not installed: 'sudo apt-get install e2fsprogs'");
 }
 
 static void check_disk(struct smolvm_diagnosis *d, const struct smolvm *s)
@@ -142,8 +149,9 @@ static void check_disk(struct smolvm_diagnosis *d, const struct smolvm *s)
 	free_bytes = (unsigned long long)v.f_bavail * v.f_frsize;
 	note(d, "disk", "state folder", s->read_only || free_bytes < LOW_DISK_BYTES ? 1 : 0,
 	     "%s, %.1f GB free%s", s->home, (double)free_bytes / 1e9,
-	     s->read_only ? ", read-only: images cannot be added" :
-	     free_bytes < LOW_DISK_BYTES ? ": little room for images and what machines write" : "");
+	     s->read_only                  ? ", read-only: images cannot be added"
+	     : free_bytes < LOW_DISK_BYTES ? ": little room for images and what machines write"
+					   : "");
 }
 
 static void check_limits(struct smolvm_diagnosis *d)
@@ -156,12 +164,13 @@ static void check_limits(struct smolvm_diagnosis *d)
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0)
 		note(d, "limit", "open files", files.rlim_max < LOW_FILES ? 1 : 0,
 		     "%llu at most for each machine%s", (unsigned long long)files.rlim_max,
-		     files.rlim_max < LOW_FILES ? ": raise it with 'ulimit -n' or limits.conf" : "");
+		     files.rlim_max < LOW_FILES ? ": raise it with 'ulimit -n' or limits.conf"
+						: "");
 	if (file_read("/proc/meminfo", 65536, &text) > 0 && (p = strstr(text, "MemAvailable:")))
 		kib = strtoull(p + 13, NULL, 10);
 	note(d, "limit", "memory", kib / 1024 < LOW_MEMORY_MIB ? 1 : 0, "%llu MiB can be had%s",
-	     kib / 1024, kib / 1024 < LOW_MEMORY_MIB ? ": less than a machine of default size may use" :
-	     "");
+	     kib / 1024,
+	     kib / 1024 < LOW_MEMORY_MIB ? ": less than a machine of default size may use" : "");
 }
 
 int smolvm_doctor(struct smolvm *s, const char *backend, struct smolvm_diagnosis *ret,
@@ -169,7 +178,6 @@ int smolvm_doctor(struct smolvm *s, const char *backend, struct smolvm_diagnosis
 {
 	const char *only = backend && *backend ? backend : getenv("SMOLVM_BACKEND");
 	struct backend_host host;
-	int kvm_state;
 
 	if (only && !*only)
 		only = NULL;
@@ -181,8 +189,8 @@ int smolvm_doctor(struct smolvm *s, const char *backend, struct smolvm_diagnosis
 	}
 	*ret = (struct smolvm_diagnosis){ .n_checks = 0 };
 	check_platform(ret);
-	choose_host(s, &host, &kvm_state);
-	check_kvm(ret, kvm_state);
+	choose_host(s, &host);
+	check_kvm(ret, &host);
 	check_backends(ret, &host, only);
 	check_tools(ret);
 	check_disk(ret, s);

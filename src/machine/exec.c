@@ -32,23 +32,23 @@
 #include "proto/tlv.h"
 #include "proto/vmm.h"
 
-#define READ_MAX	(64u << 10)
-#define REQUEST_MAX	(3u << 20)
-#define WINDOW_BATCH	(EXEC_WINDOW / 4)
-#define FILE_WRITE_MAX	(256u << 10)
+#define READ_MAX (64u << 10)
+#define REQUEST_MAX (3u << 20)
+#define WINDOW_BATCH (EXEC_WINDOW / 4)
+#define FILE_WRITE_MAX (256u << 10)
 
 struct run;
 
 /* Standard output or error of the command. */
 struct output {
 	struct run *run;
-	uint8_t number;		/* 1 or 2 */
+	uint8_t number;          /* 1 or 2 */
 	struct loop_watch watch; /* of a duplicate of the caller's; its fd is -1 when not watched */
-	int fd;			/* that duplicate; -1: thrown away */
-	size_t write_max;	/* bytes that a write takes without blocking when it is ready */
+	int fd;                  /* that duplicate; -1: thrown away */
+	size_t write_max;        /* bytes that a write takes without blocking when it is ready */
 	struct buf waiting;
-	uint32_t window_due;	/* bytes written, not yet returned to the agent */
-	int error;		/* of a write, other than that the reader is gone */
+	uint32_t window_due; /* bytes written, not yet returned to the agent */
+	int error;           /* of a write, other than that the reader is gone */
 };
 
 struct run {
@@ -59,7 +59,7 @@ struct run {
 	struct loop_timer deadline;
 	int socket_fd, stdin_fd;
 	struct buf out; /* to the agent */
-	struct buf in;	/* from it */
+	struct buf in;  /* from it */
 	bool greeted, started, exited, stdin_ended;
 	uint32_t stdin_window;
 	struct output outputs[2];
@@ -277,7 +277,8 @@ static int output_open(struct run *r, unsigned int number, int fd)
 		return 0;
 	o->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (o->fd < 0 || fstat(o->fd, &st) < 0)
-		return err_sys(r->err, "the command's output cannot be written to descriptor %d", fd);
+		return err_sys(r->err, "the command's output cannot be written to descriptor %d",
+			       fd);
 	o->write_max = S_ISREG(st.st_mode) || S_ISBLK(st.st_mode) ? FILE_WRITE_MAX : PIPE_BUF;
 	o->watch = (struct loop_watch){ o->fd, 0, on_output, o };
 	return loop_add(r->loop, &o->watch) < 0 ? err_nomem(r->err) : 0;
@@ -463,11 +464,13 @@ static int run_open(struct run *r)
 		rc = r->stdin_fd < 0 ? -errno : loop_add(r->loop, &r->stdin_watch);
 	}
 	if (rc == 0 && c->control) {
-		r->control_watch = (struct loop_watch){ control_fd(c->control), LOOP_READ, on_control, r };
+		r->control_watch =
+			(struct loop_watch){ control_fd(c->control), LOOP_READ, on_control, r };
 		rc = loop_add(r->loop, &r->control_watch);
 	}
 	if (rc < 0)
-		return err_set(r->err, -rc, "cannot wait for the command's streams: %s", strerror(-rc));
+		return err_set(r->err, -rc, "cannot wait for the command's streams: %s",
+			       strerror(-rc));
 	rc = output_open(r, 1, c->stdout_fd);
 	if (rc == 0)
 		rc = output_open(r, 2, c->stderr_fd);
@@ -517,10 +520,15 @@ static void pipe_restore(const sigset_t *old)
 int smolvm_exec(struct smolvm_machine *m, const struct smolvm_exec_config *config,
 		struct smolvm_exec_result *ret, struct smolvm_error *err)
 {
-	struct run r = { .machine = m, .config = config, .socket_fd = -1, .stdin_fd = -1,
-			 .stdin_watch.fd = -1, .control_watch.fd = -1,
+	struct run r = { .machine = m,
+			 .config = config,
+			 .socket_fd = -1,
+			 .stdin_fd = -1,
+			 .stdin_watch.fd = -1,
+			 .control_watch.fd = -1,
 			 .outputs = { { .fd = -1 }, { .fd = -1 } },
-			 .stdin_window = EXEC_WINDOW, .err = err };
+			 .stdin_window = EXEC_WINDOW,
+			 .err = err };
 	sigset_t old;
 	int rc;
 
@@ -536,7 +544,8 @@ int smolvm_exec(struct smolvm_machine *m, const struct smolvm_exec_config *confi
 		rc = loop_run(r.loop);
 	for (int i = 0; rc == 0 && i < 2; i++)
 		if (r.outputs[i].error)
-			rc = err_set(err, r.outputs[i].error, "the command's output cannot be written: %s",
+			rc = err_set(err, r.outputs[i].error,
+				     "the command's output cannot be written: %s",
 				     strerror(r.outputs[i].error));
 	run_close(&r);
 	pipe_restore(&old);

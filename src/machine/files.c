@@ -59,12 +59,14 @@ int kernel_check(const char *path, struct smolvm_error *err)
 	memcpy(&elf, head, sizeof(elf));
 	if (!memcmp(elf.e_ident, ELFMAG, SELFMAG)) {
 		if (elf.e_ident[EI_CLASS] != ELFCLASS64 || elf.e_machine != HOST_MACHINE)
-			return err_set(err, EINVAL, "the kernel %s is for another kind of machine", path);
+			return err_set(err, EINVAL, "the kernel %s is for another kind of machine",
+				       path);
 		if (elf.e_type != ET_EXEC && elf.e_type != ET_DYN)
 			return err_set(err, EINVAL, "%s is an object file and no kernel", path);
 		return 0;
 	}
 	if (!is_bzimage(head))
-		return err_set(err, EINVAL, "%s is no kernel: a vmlinux (ELF) or bzImage is needed", path);
+		return err_set(err, EINVAL, "%s is no kernel: a vmlinux (ELF) or bzImage is needed",
+			       path);
 	return 0;
 }

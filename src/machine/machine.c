@@ -34,10 +34,10 @@
 #include "store/lock.h"
 #include "store/store.h"
 
-#define CONTROL_BODY_MAX  4096
-#define START_TIMEOUT_MS  (VMM_BOOT_TIMEOUT_MS + 5000)
+#define CONTROL_BODY_MAX 4096
+#define START_TIMEOUT_MS (VMM_BOOT_TIMEOUT_MS + 5000)
 #define DESTROY_TIMEOUT_MS 15000
-#define LISTEN_BACKLOG	  64
+#define LISTEN_BACKLOG 64
 
 /**
  * struct start - what is open while a machine is being started.
@@ -104,7 +104,8 @@ static int next_message(struct smolvm_machine *m, int wait_ms, int64_t *ret_ns)
 			buf_commit(&m->control_in, (size_t)n);
 		else if (n == 0 || (errno != EAGAIN && errno != EINTR))
 			lost(m, "smolvm-vmm was killed");
-		len = msg_parse(buf_peek(&m->control_in), m->control_in.len, CONTROL_BODY_MAX, &msg);
+		len = msg_parse(buf_peek(&m->control_in), m->control_in.len, CONTROL_BODY_MAX,
+				&msg);
 	}
 	if (len <= 0) {
 		if (len < 0)
@@ -157,12 +158,14 @@ static int find_programs(struct start *st, const struct smolvm_machine_config *c
 	st->plan.own_kernel = !c->kernel;
 	st->vmm_path = program_file("smolvm-vmm");
 	if (!st->vmm_path)
-		return err_set(err, ENOENT, "smolvm-vmm is not where smolvm is: build or install both");
+		return err_set(err, ENOENT,
+			       "smolvm-vmm is not where smolvm is: build or install both");
 	st->kernel = c->kernel ? realpath(c->kernel, NULL) : program_file("vmlinux");
 	if (!st->kernel && c->kernel)
 		return err_sys(err, "cannot open the kernel %s", c->kernel);
 	if (!st->kernel)
-		return err_set(err, ENOENT, "the guest kernel is not there: 'make' builds it, or give "
+		return err_set(err, ENOENT,
+			       "the guest kernel is not there: 'make' builds it, or give "
 			       "one with --kernel");
 	st->plan.kernel = st->kernel;
 	return kernel_check(st->kernel, err);
@@ -201,7 +204,8 @@ static int open_disks(struct smolvm *s, struct start *st, const struct smolvm_ma
 		return err_sys(err, "cannot open the image's root file system %s", path);
 	if (c->read_only)
 		return 0;
-	st->disk_fds[1] = scratch_create(s, c->storage_mib ? c->storage_mib : SMOLVM_STORAGE_MIB, err);
+	st->disk_fds[1] =
+		scratch_create(s, c->storage_mib ? c->storage_mib : SMOLVM_STORAGE_MIB, err);
 	st->plan.has_scratch = st->disk_fds[1] >= 0;
 	return st->disk_fds[1] < 0 ? st->disk_fds[1] : 0;
 }
@@ -220,8 +224,10 @@ static int take_name(struct smolvm *s, struct start *st, const struct smolvm_mac
 			snprintf(st->name, sizeof(st->name), "sandbox-%08x", r);
 		rc = rundir_create(store_run_dir(s), st->name, &st->run_dir, &st->lock_fd, err);
 		if (rc == -EEXIST && c->name)
-			return err_set(err, EEXIST, "a machine called \"%s\" is running: choose another "
-				       "name", c->name);
+			return err_set(err, EEXIST,
+				       "a machine called \"%s\" is running: choose another "
+				       "name",
+				       c->name);
 	}
 	st->plan.name = st->name;
 	st->plan.run_dir = st->run_dir;
@@ -253,17 +259,20 @@ static int spawn_vmm(struct smolvm_machine *m, struct start *st, struct smolvm_e
 	const struct smolvm_machine_config *c = st->plan.config;
 	const char *const argv[] = { "smolvm-vmm", st->name, NULL };
 	struct proc_fd fds[16 + SHARES_MAX] = {
-		{ st->control_fds[1], VMM_FD_CONTROL }, { st->lock_fd, VMM_FD_LOCK },
-		{ st->listen_fd, VMM_FD_LISTEN }, { st->disk_fds[0], VMM_FD_DISK },
+		{ st->control_fds[1], VMM_FD_CONTROL },
+		{ st->lock_fd, VMM_FD_LOCK },
+		{ st->listen_fd, VMM_FD_LISTEN },
+		{ st->disk_fds[0], VMM_FD_DISK },
 	};
-	struct proc_config config = { .path = st->vmm_path, .argv = argv, .fds = fds, .n_fds = 4,
-				      .new_session = true };
+	struct proc_config config = {
+		.path = st->vmm_path, .argv = argv, .fds = fds, .n_fds = 4, .new_session = true
+	};
 
 	if (st->disk_fds[1] >= 0)
 		fds[config.n_fds++] = (struct proc_fd){ st->disk_fds[1], VMM_FD_DISK + 1 };
 	if (c->verbose)
-		fds[config.n_fds++] = (struct proc_fd){ c->console_fd > 0 ? c->console_fd : 2,
-							VMM_FD_CONSOLE };
+		fds[config.n_fds++] =
+			(struct proc_fd){ c->console_fd > 0 ? c->console_fd : 2, VMM_FD_CONSOLE };
 	for (size_t i = 0; i < st->n_shares; i++)
 		fds[config.n_fds++] = (struct proc_fd){ st->share_fds[i], VMM_FD_SHARE + (int)i };
 	return proc_spawn(&config, &m->vmm_pid, &m->vmm_pidfd, err);
@@ -313,7 +322,8 @@ static int wait_ready(struct smolvm_machine *m, struct smolvm_control *control, 
 		enum vmm_msg msg;
 		enum smolvm_phase phase;
 	} steps[] = {
-		{ VMM_SPAWNED, SMOLVM_PHASE_SPAWN }, { VMM_HELLO, SMOLVM_PHASE_KERNEL },
+		{ VMM_SPAWNED, SMOLVM_PHASE_SPAWN },
+		{ VMM_HELLO, SMOLVM_PHASE_KERNEL },
 		{ VMM_READY, SMOLVM_PHASE_AGENT },
 	};
 
@@ -382,8 +392,9 @@ static int run_start(struct smolvm *s, struct smolvm_machine *m, struct start *s
 int smolvm_machine_start(struct smolvm *s, const struct smolvm_machine_config *config,
 			 struct smolvm_machine **ret, struct smolvm_error *err)
 {
-	struct start st = { .lock_fd = -1, .listen_fd = -1, .control_fds = { -1, -1 },
-			    .disk_fds = { -1, -1 } };
+	struct start st = {
+		.lock_fd = -1, .listen_fd = -1, .control_fds = { -1, -1 }, .disk_fds = { -1, -1 }
+	};
 	struct smolvm_machine *m = calloc(1, sizeof(*m));
 	int rc;
 

@@ -62,7 +62,7 @@ int choose_backend(const struct smolvm *s, const char *name, const struct backen
 		   struct backend_probe *ret_probe, struct smolvm_error *err);
 
 /** choose_host() - what is known of this host; KVM is measured once for each boot of it. */
-void choose_host(const struct smolvm *s, struct backend_host *ret, int *ret_kvm_state);
+void choose_host(const struct smolvm *s, struct backend_host *ret);
 
 /* files.c: what belongs to smolvm itself */
 
@@ -86,7 +86,8 @@ int scratch_create(const struct smolvm *s, unsigned int mib, struct smolvm_error
 int config_check(const struct smolvm_machine_config *c, struct smolvm_error *err);
 
 /** config_open_share() - Return: an O_PATH descriptor of the share's host side, or -errno. */
-int config_open_share(const struct smolvm_share *share, bool *ret_is_file, struct smolvm_error *err);
+int config_open_share(const struct smolvm_share *share, bool *ret_is_file,
+		      struct smolvm_error *err);
 
 /**
  * struct machine_plan - what a machine is started with, gathered from configuration and host.

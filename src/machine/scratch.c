@@ -26,27 +26,43 @@
 
 #define MAKE_TIMEOUT_MS 60000
 /* A new name whenever the way in which it is made changes. */
-#define TEMPLATE_NAME	"empty-1-%u.ext4"
+#define TEMPLATE_NAME "empty-1-%u.ext4"
 
 static int make_file_system(const char *path, unsigned int mib, struct smolvm_error *err)
 {
 	AUTO_FREE char *tool = path_find_tool("mke2fs");
 	char size[32];
-	const char *const argv[] = { "mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-L", "smolvm",
-		"-O", "^has_journal,^resize_inode,^metadata_csum,uninit_bg,sparse_super2",
-		"-E", "lazy_itable_init=1,nodiscard,num_backup_sb=0,root_owner=0:0",
-		path, size, NULL };
+	const char *const argv[] = {
+		"mke2fs",
+		"-q",
+		"-F",
+		"-t",
+		"ext4",
+		"-m",
+		"0",
+		"-L",
+		"smolvm",
+		"-O",
+		"^has_journal,^resize_inode,^metadata_csum,uninit_bg,sparse_super2",
+		"-E",
+		"lazy_itable_init=1,nodiscard,num_backup_sb=0,root_owner=0:0",
+		path,
+		size,
+		NULL
+	};
 	struct proc_config config = { .path = tool, .argv = argv };
 	int status;
 
 	if (!tool)
-		return err_set(err, ENOENT, "mke2fs is not installed: 'sudo apt-get install e2fsprogs'");
+		return err_set(err, ENOENT,
+			       "mke2fs is not installed: 'sudo apt-get install e2fsprogs'");
 	snprintf(size, sizeof(size), "%um", mib);
 	status = proc_run(&config, MAKE_TIMEOUT_MS, err);
 	if (status < 0)
 		return status;
 	if (status != 0)
-		return err_set(err, EIO, "mke2fs could not make a disk of %u MiB in %s; is its disk full?",
+		return err_set(err, EIO,
+			       "mke2fs could not make a disk of %u MiB in %s; is its disk full?",
 			       mib, path);
 	return 0;
 }
@@ -114,8 +130,8 @@ static int copy_sparse(int from, int to, struct smolvm_error *err)
 
 		while (at < end) {
 			char bytes[65536];
-			size_t want = (size_t)(end - at) < sizeof(bytes) ? (size_t)(end - at) :
-				      sizeof(bytes);
+			size_t want = (size_t)(end - at) < sizeof(bytes) ? (size_t)(end - at)
+									 : sizeof(bytes);
 			ssize_t n = fd_pread_full(from, bytes, want, at);
 			int rc = n <= 0 ? -EIO : fd_pwrite_all(to, bytes, (size_t)n, at);
 
@@ -150,7 +166,7 @@ int scratch_create(const struct smolvm *s, unsigned int mib, struct smolvm_error
 	if (s->read_only)
 		return scratch_in_run_dir(s, mib, err);
 	template = open_template(s, mib, err);
-	if (template < 0)
+	if (template <0)
 		return template;
 	fd = open_nameless(store_scratch_dir(s), err);
 	if (fd < 0)

@@ -13,13 +13,13 @@
 
 /* Ports of the agent, opened by the host. */
 #define AGENT_PORT_CONTROL 1u /* one request, one answer, then FIN: enum control_msg */
-#define AGENT_PORT_EXEC    2u /* one command: enum exec_msg */
-#define AGENT_PORT_ECHO    3u /* every byte comes back */
+#define AGENT_PORT_EXEC 2u    /* one command: enum exec_msg */
+#define AGENT_PORT_ECHO 3u    /* every byte comes back */
 #define AGENT_PORT_DISCARD 4u /* takes bytes until FIN, then FIN */
 
 /* Ports of the host, opened by the agent: share number n at HOST_PORT_SHARE + n. */
 #define HOST_PORT_SHARE 0x1000u
-#define SHARES_MAX      64u
+#define SHARES_MAX 64u
 
 /* ---- control ---- */
 
@@ -33,25 +33,25 @@ enum control_msg {
 
 enum setup_key {
 	SETUP_HOSTNAME = 1, /* string */
-	SETUP_TIME_NS,	    /* u64: CLOCK_REALTIME */
-	SETUP_ENTROPY,	    /* 32 bytes, or more */
+	SETUP_TIME_NS,      /* u64: CLOCK_REALTIME */
+	SETUP_ENTROPY,      /* 32 bytes, or more */
 	SETUP_ROOT_DEVICE,  /* string: "/dev/vda", holding EROFS */
 	SETUP_WRITE_DEVICE, /* string: "/dev/vdb", holding ext4; none: a tmpfs takes the writes */
-	SETUP_READ_ONLY,    /* u64 1: the root file system refuses writes; /tmp, /run, /var/tmp do not */
-	SETUP_USER,	    /* string as for EXEC_USER: who owns shared files */
-	SETUP_SHARE,	    /* nested TLV of enum share_key; in the order to mount */
+	SETUP_READ_ONLY,    /* u64 1: writes are refused, but in /tmp, /run and /var/tmp */
+	SETUP_USER,         /* string as for EXEC_USER: who owns shared files */
+	SETUP_SHARE,        /* nested TLV of enum share_key; in the order to mount */
 };
 
 enum share_key {
 	SHARE_NUMBER = 1, /* u64, below SHARES_MAX */
-	SHARE_PATH,	  /* string: absolute path in the guest; made when missing */
+	SHARE_PATH,       /* string: absolute path in the guest; made when missing */
 	SHARE_READ_ONLY,  /* u64 1 */
-	SHARE_IS_FILE,	  /* u64 1: a single file and no directory */
+	SHARE_IS_FILE,    /* u64 1: a single file and no directory */
 };
 
 enum failure_key {
 	FAILURE_ERRNO = 1, /* u64 */
-	FAILURE_TEXT,	   /* string, one line */
+	FAILURE_TEXT,      /* string, one line */
 };
 
 /*
@@ -61,7 +61,7 @@ enum failure_key {
  */
 #define SHARE_PREAMBLE 8u
 /* The most bytes of a FUSE message: 1 MiB of data, and headers. */
-#define SHARE_DATA_MAX    (1u << 20)
+#define SHARE_DATA_MAX (1u << 20)
 #define SHARE_MESSAGE_MAX (SHARE_DATA_MAX + 4096u)
 
 /* ---- exec ---- */
@@ -77,29 +77,29 @@ enum failure_key {
  */
 enum exec_msg {
 	EXEC_REQUEST = 1, /* TLV of enum exec_key */
-	EXEC_STDIN,	  /* bytes; an empty body is the end of the input */
-	EXEC_RESIZE,	  /* u16 rows, u16 columns */
-	EXEC_SIGNAL,	  /* u8: sent to the command's process group */
-	EXEC_CLOSE,	  /* u8 1 or 2: nobody reads this output any more; the command gets SIGPIPE */
-	EXEC_WINDOW_ADD,  /* u8 stream (0, 1, 2), u32 bytes; in both directions */
+	EXEC_STDIN,       /* bytes; an empty body is the end of the input */
+	EXEC_RESIZE,      /* u16 rows, u16 columns */
+	EXEC_SIGNAL,      /* u8: sent to the command's process group */
+	EXEC_CLOSE, /* u8 1 or 2: nobody reads this output any more; the command gets SIGPIPE */
+	EXEC_WINDOW_ADD,   /* u8 stream (0, 1, 2), u32 bytes; in both directions */
 	EXEC_STARTED = 64, /* u32: process id in the guest */
-	EXEC_FAILED,	  /* TLV of enum failure_key, and EXIT code in FAILURE_ERRNO's terms */
-	EXEC_STDOUT,	  /* bytes */
-	EXEC_STDERR,	  /* bytes; not with a terminal */
-	EXEC_EXIT,	  /* u8 1 when a signal ended it, u8 exit code or signal */
+	EXEC_FAILED,       /* TLV of enum failure_key, and EXIT code in FAILURE_ERRNO's terms */
+	EXEC_STDOUT,       /* bytes */
+	EXEC_STDERR,       /* bytes; not with a terminal */
+	EXEC_EXIT,         /* u8 1 when a signal ended it, u8 exit code or signal */
 };
 
-#define EXEC_WINDOW   (256u << 10)
+#define EXEC_WINDOW (256u << 10)
 #define EXEC_DATA_MAX (32u << 10) /* body of EXEC_STDIN, EXEC_STDOUT, EXEC_STDERR */
 
 enum exec_key {
-	EXEC_ARG = 1,	/* string; repeated: the command and its arguments */
-	EXEC_ENV,	/* string NAME=VALUE; repeated; PATH, HOME and TERM are filled in if missing */
-	EXEC_CWD,	/* string: absolute; made when missing; "/" by default */
-	EXEC_USER,	/* string: user, uid, user:group, uid:gid...; root by default */
-	EXEC_TTY,	/* u64: rows << 16 | columns: run on a terminal of that size */
-	EXEC_NO_STDIN,	/* u64 1: standard input is /dev/null */
-	EXEC_DETACH,	/* u64 1: outlives the stream; no standard streams */
+	EXEC_ARG = 1, /* string; repeated: the command and its arguments */
+	EXEC_ENV,  /* string NAME=VALUE; repeated; PATH, HOME and TERM are filled in if missing */
+	EXEC_CWD,  /* string: absolute; made when missing; "/" by default */
+	EXEC_USER, /* string: user, uid, user:group, uid:gid...; root by default */
+	EXEC_TTY,  /* u64: rows << 16 | columns: run on a terminal of that size */
+	EXEC_NO_STDIN, /* u64 1: standard input is /dev/null */
+	EXEC_DETACH,   /* u64 1: outlives the stream; no standard streams */
 };
 
 #endif

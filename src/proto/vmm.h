@@ -13,44 +13,44 @@
 /* Descriptors that smolvm-vmm inherits. */
 enum vmm_fd {
 	VMM_FD_CONTROL = 3, /* a stream socket to the client */
-	VMM_FD_LOCK,	    /* flocked: the proof of the machine's life */
-	VMM_FD_LISTEN,	    /* the unix socket on which "CONNECT <port>\n" opens a stream */
-	VMM_FD_CONSOLE,	    /* where a verbose machine's console goes */
+	VMM_FD_LOCK,        /* flocked: the proof of the machine's life */
+	VMM_FD_LISTEN,      /* the unix socket on which "CONNECT <port>\n" opens a stream */
+	VMM_FD_CONSOLE,     /* where a verbose machine's console goes */
 	VMM_FD_DISK = 8,    /* up to BACKEND_DISKS_MAX */
 	VMM_FD_SHARE = 16,  /* up to SHARES_MAX, O_PATH */
 };
 
-#define VMM_SPEC_MAX  (256u << 10)
+#define VMM_SPEC_MAX (256u << 10)
 #define VMM_SETUP_MAX (64u << 10)
 /* The longest line before the streams' bytes in either direction, its newline included. */
 #define VMM_CONNECT_LINE_MAX 32u
 
 /* How long a machine may take until its agent greets, and then until it is set up. */
-#define VMM_BOOT_TIMEOUT_MS  60000
+#define VMM_BOOT_TIMEOUT_MS 60000
 #define VMM_SETUP_TIMEOUT_MS 60000
 
 enum vmm_msg {
-	VMM_SPEC = 1,	  /* to smolvm-vmm: TLV of enum vmm_key */
+	VMM_SPEC = 1,     /* to smolvm-vmm: TLV of enum vmm_key */
 	VMM_SPAWNED = 64, /* from it: u64 CLOCK_MONOTONIC ns: the hypervisor has been started */
-	VMM_HELLO,	  /* u64 ns: the agent has greeted */
-	VMM_READY,	  /* u64 ns: commands can be run */
-	VMM_ENDED,	  /* TLV of enum failure_key: the machine has ended, and why; the last one */
+	VMM_HELLO,        /* u64 ns: the agent has greeted */
+	VMM_READY,        /* u64 ns: commands can be run */
+	VMM_ENDED, /* TLV of enum failure_key: the machine has ended, and why; the last one */
 };
 
 enum vmm_key {
-	VMM_NAME = 1,	 /* string */
-	VMM_RUN_DIR,	 /* string: removed at the end */
-	VMM_BACKEND,	 /* string */
-	VMM_PROGRAM,	 /* string: the hypervisor's executable */
+	VMM_NAME = 1,    /* string */
+	VMM_RUN_DIR,     /* string: removed at the end */
+	VMM_BACKEND,     /* string */
+	VMM_PROGRAM,     /* string: the hypervisor's executable */
 	VMM_ACCELERATOR, /* u64: enum accelerator */
-	VMM_CPUS,	 /* u64 */
-	VMM_MEMORY_MIB,	 /* u64 */
-	VMM_KERNEL,	 /* string: path */
-	VMM_OWN_KERNEL,	 /* u64 1 */
-	VMM_VERBOSE,	 /* u64 1 */
-	VMM_DISK,	 /* u64 1: read-only; one for each disk */
-	VMM_SHARE,	 /* u64 1: read-only; one for each share */
-	VMM_SETUP,	 /* bytes: the body of CONTROL_SETUP, to which time and entropy are added */
+	VMM_CPUS,        /* u64 */
+	VMM_MEMORY_MIB,  /* u64 */
+	VMM_KERNEL,      /* string: path */
+	VMM_OWN_KERNEL,  /* u64 1 */
+	VMM_VERBOSE,     /* u64 1 */
+	VMM_DISK,        /* u64 1: read-only; one for each disk */
+	VMM_SHARE,       /* u64 1: read-only; one for each share */
+	VMM_SETUP,       /* bytes: the body of CONTROL_SETUP, to which time and entropy are added */
 };
 
 #endif

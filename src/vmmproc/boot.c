@@ -15,7 +15,7 @@
 #include "vmmproc/vmm.h"
 
 #define ENTROPY_BYTES 64
-#define ANSWER_MAX    4096
+#define ANSWER_MAX 4096
 
 static void on_answer(void *ctx, struct mux_stream *s, const uint8_t *p, size_t n)
 {
@@ -58,7 +58,9 @@ static void on_closed(void *ctx, struct mux_stream *s, int error)
 }
 
 static const struct mux_stream_events setup_events = {
-	.data = on_answer, .ended = on_ended, .closed = on_closed,
+	.data = on_answer,
+	.ended = on_ended,
+	.closed = on_closed,
 };
 
 /* Time and entropy are as fresh as can be: they are added last. */

@@ -41,8 +41,9 @@
 /* What the guest's console says when its kernel, or the agent, gives up. */
 #define PANIC_TEXT "Kernel panic - not syncing: "
 #define AGENT_TEXT "smolvm-agent: "
-#define KERNEL_ADVICE "; a kernel of one's own needs virtio-mmio with devices on its command line, " \
-		      "virtio console and block devices, EROFS, ext4, overlay and FUSE built in"
+#define KERNEL_ADVICE                                                                              \
+	"; a kernel of one's own needs virtio-mmio with devices on its command line, "             \
+	"virtio console and block devices, EROFS, ext4, overlay and FUSE built in"
 #define DEATH_WAIT_MS 10000
 
 /* The initramfs with the agent, linked in. */
@@ -172,8 +173,8 @@ static void end_from_texts(struct vmm *v, int status)
 	else if (WEXITSTATUS(status))
 		vmm_end(v, EIO, "the hypervisor failed: %s", *line ? line : "it gave no reason");
 	else if (n)
-		vmm_end(v, EIO, "the guest gave up: %.*s%s", (int)n, said, v->ready ||
-			v->spec.own_kernel ? "" : KERNEL_ADVICE);
+		vmm_end(v, EIO, "the guest gave up: %.*s%s", (int)n, said,
+			v->ready || v->spec.own_kernel ? "" : KERNEL_ADVICE);
 	else if (!v->ready)
 		vmm_end(v, EIO, "the guest stopped before it was ready (see it with --verbose)");
 	else
@@ -283,9 +284,11 @@ static int read_spec(struct vmm *v, struct smolvm_error *err)
 	if (fd_read_full(VMM_FD_CONTROL, header, sizeof(header)) != sizeof(header))
 		return err_set(err, EPROTO, "smolvm-vmm is started by smolvm, not by hand");
 	len = get_le32(header);
-	body = len <= VMM_SPEC_MAX && msg_parse(header, MSG_HEADER, VMM_SPEC_MAX, &m) >= 0 ?
-		malloc(len + 1) : NULL;
-	if (!body || header[4] != VMM_SPEC || fd_read_full(VMM_FD_CONTROL, body, len) != (ssize_t)len)
+	body = len <= VMM_SPEC_MAX && msg_parse(header, MSG_HEADER, VMM_SPEC_MAX, &m) >= 0
+		       ? malloc(len + 1)
+		       : NULL;
+	if (!body || header[4] != VMM_SPEC ||
+	    fd_read_full(VMM_FD_CONTROL, body, len) != (ssize_t)len)
 		return err_set(err, EBADMSG, "the machine's description is malformed");
 	return spec_parse(v, body, len, err);
 }
@@ -294,7 +297,8 @@ static int open_initramfs(struct vmm *v, struct smolvm_error *err)
 {
 	int fd = fd_memfd("initramfs");
 
-	if (fd < 0 || fd_write_all(fd, initramfs_start, (size_t)(initramfs_end - initramfs_start)) < 0)
+	if (fd < 0 ||
+	    fd_write_all(fd, initramfs_start, (size_t)(initramfs_end - initramfs_start)) < 0)
 		return err_set(err, ENOMEM, "no memory for the initramfs");
 	v->spec.initramfs_fd = fd;
 	return 0;
@@ -309,7 +313,7 @@ static int signal_fd(void)
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
+	sigaction(SIGPIPE, &(struct sigaction){ .sa_handler = SIG_IGN }, NULL);
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 

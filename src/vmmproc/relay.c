@@ -29,9 +29,9 @@ struct relay {
 	char line[VMM_CONNECT_LINE_MAX];
 	size_t line_len;
 	struct buf to_client;
-	size_t ok_bytes;    /* of to_client: the OK line, which needs no credit */
-	bool client_ended;  /* it sends no more */
-	bool stream_ended;  /* the agent sends no more */
+	size_t ok_bytes;   /* of to_client: the OK line, which needs no credit */
+	bool client_ended; /* it sends no more */
+	bool stream_ended; /* the agent sends no more */
 };
 
 static void relay_destroy(struct relay *r)
@@ -59,8 +59,8 @@ static void update_watch(struct relay *r)
 static bool drain(struct relay *r)
 {
 	while (r->to_client.len) {
-		ssize_t n = send(r->watch.fd, buf_peek(&r->to_client), r->to_client.len,
-				 MSG_NOSIGNAL);
+		ssize_t n =
+			send(r->watch.fd, buf_peek(&r->to_client), r->to_client.len, MSG_NOSIGNAL);
 		size_t ok;
 
 		if (n < 0 && errno == EINTR)
@@ -135,7 +135,10 @@ static void on_closed(void *ctx, struct mux_stream *s, int error)
 }
 
 static const struct mux_stream_events relay_events = {
-	.opened = on_opened, .data = on_data, .writable = on_writable, .ended = on_ended,
+	.opened = on_opened,
+	.data = on_data,
+	.writable = on_writable,
+	.ended = on_ended,
 	.closed = on_closed,
 };
 

@@ -25,7 +25,7 @@
 #include "proto/endian.h"
 #include "vmmproc/vmm.h"
 
-#define REPLIES	    4
+#define REPLIES 4
 #define REQUEST_MIN 40u /* struct fuse_in_header */
 
 struct request {
@@ -35,28 +35,28 @@ struct request {
 };
 
 struct reply {
-	size_t len, sent;	/* full while len is not 0; the loop's while so */
-	size_t request_bytes;	/* to give back as credit */
-	uint8_t *bytes;		/* SHARE_MESSAGE_MAX */
+	size_t len, sent;     /* full while len is not 0; the loop's while so */
+	size_t request_bytes; /* to give back as credit */
+	uint8_t *bytes;       /* SHARE_MESSAGE_MAX */
 };
 
 struct share {
 	struct vmm *vmm;
 	struct fileserver *server;
 	struct mux_stream *stream;
-	bool used;		/* a stream was opened */
+	bool used; /* a stream was opened */
 	struct loop_watch done_watch;
-	struct buf in;		/* what is not yet a whole request; the preamble first */
+	struct buf in; /* what is not yet a whole request; the preamble first */
 	bool preamble_read;
 
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	struct request *first, **last;	/* waiting for the thread */
-	struct reply replies[REPLIES];	/* filled and sent in turn */
+	struct request *first, **last; /* waiting for the thread */
+	struct reply replies[REPLIES]; /* filled and sent in turn */
 	unsigned int fill_at, send_at;
-	size_t forgotten_bytes;		/* of requests that have no reply: credit to give back */
-	bool broken;			/* the guest sent what is no request */
+	size_t forgotten_bytes; /* of requests that have no reply: credit to give back */
+	bool broken;            /* the guest sent what is no request */
 	int done_fd;
 };
 
@@ -235,7 +235,10 @@ static void on_closed(void *ctx, struct mux_stream *s, int error)
 }
 
 static const struct mux_stream_events share_events = {
-	.data = on_data, .writable = on_writable, .ended = on_ended, .closed = on_closed,
+	.data = on_data,
+	.writable = on_writable,
+	.ended = on_ended,
+	.closed = on_closed,
 };
 
 int share_incoming(struct vmm *v, struct mux_stream *s, unsigned int number)

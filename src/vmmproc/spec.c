@@ -52,8 +52,8 @@ static int take(struct vmm *v, const struct tlv *t)
 	case VMM_DISK:
 		if (v->spec.n_disks == BACKEND_DISKS_MAX)
 			return -EBADMSG;
-		v->spec.disks[v->spec.n_disks] = (struct backend_disk){
-			VMM_FD_DISK + (int)v->spec.n_disks, n };
+		v->spec.disks[v->spec.n_disks] =
+			(struct backend_disk){ VMM_FD_DISK + (int)v->spec.n_disks, n };
 		v->spec.n_disks++;
 		break;
 	case VMM_SHARE:
@@ -81,7 +81,8 @@ int spec_parse(struct vmm *v, const uint8_t *body, size_t len, struct smolvm_err
 			break;
 	}
 	if (rc < 0 || !v->name || !v->run_dir || !v->backend_name || !v->program || !v->kernel)
-		return err_set(err, EBADMSG, "the machine's description is malformed: use a smolvm and "
+		return err_set(err, EBADMSG,
+			       "the machine's description is malformed: use a smolvm and "
 			       "a smolvm-vmm of one release");
 	v->backend = backend_find(v->backend_name);
 	if (!v->backend)

@@ -15,8 +15,8 @@
 #include "proto/mux.h"
 
 #define CHANNEL_BUFFER (256u << 10)
-#define CONSOLE_KEPT   (16u << 10)
-#define MESSAGES_KEPT  (4u << 10)
+#define CONSOLE_KEPT (16u << 10)
+#define MESSAGES_KEPT (4u << 10)
 
 struct share;
 
