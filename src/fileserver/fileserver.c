@@ -30,8 +30,8 @@
 /* What the guest's kernel may do by itself, or leave to us. See op_init(). */
 #define INIT_FLAGS                                                                                 \
 	(FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_AUTO_INVAL_DATA |          \
-	 FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS |     \
-	 FUSE_MAX_PAGES | FUSE_HANDLE_KILLPRIV_V2)
+	 FUSE_DO_READDIRPLUS | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES |            \
+	 FUSE_HANDLE_KILLPRIV_V2)
 
 /* ---- operations ---- */
 
@@ -210,7 +210,9 @@ ssize_t fileserver_handle(struct fileserver *fs, const uint8_t *request, size_t 
  * them the guest's kernel keeps locks itself, which is all that processes of one guest need.
  * WRITEBACK_CACHE: without it a write has reached the host when it returns. CACHE_SYMLINKS: a link
  * replaced on the host often has the inode number of the old one. POSIX_ACL: the host's lists name
- * the host's users. HANDLE_KILLPRIV_V2 spares one GETXATTR for each write; see kill_suid().
+ * the host's users. READDIRPLUS_AUTO: find, du and rm -r read a whole directory before they look
+ * at the first file; by then the kernel would have gone over to plain READDIR, and one LOOKUP for
+ * each file. HANDLE_KILLPRIV_V2 spares one GETXATTR for each write; see kill_suid().
  */
 int op_init(struct fileserver *fs, struct request *req, struct reply *rep)
 {

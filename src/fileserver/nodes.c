@@ -22,6 +22,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -31,6 +32,7 @@
 
 #define TABLE_FIRST 1024u
 #define SLOTS_MIN   8u
+#define TRIM_NODES  65536u /* so many nodes are worth giving their memory back */
 
 static struct node *by_index(const struct fileserver *fs, uint32_t index)
 {
@@ -108,6 +110,8 @@ static struct node *node_new(struct nodes *t, const struct stat *st)
 	}
 	t->table[i].node = n;
 	t->count++;
+	if (t->count > t->peak)
+		t->peak = t->count;
 	n->index = i;
 	n->dev = st->st_dev;
 	n->ino = st->st_ino;
@@ -463,6 +467,17 @@ int node_stat(struct fileserver *fs, struct node *n, struct stat *st)
 
 /* ---- lifetime ---- */
 
+/* Small pieces stay with the allocator until it is told to look for whole free pages. */
+static void trim(struct nodes *t)
+{
+	if (t->peak < TRIM_NODES || t->count > t->peak / 4)
+		return;
+	t->peak = t->count;
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
+}
+
 void node_put(struct fileserver *fs, struct node *n)
 {
 	struct nodes *t = &fs->nodes;
@@ -486,6 +501,7 @@ void node_put(struct fileserver *fs, struct node *n)
 			parent->children--;
 		n = parent;
 	}
+	trim(t);
 }
 
 void node_forget(struct fileserver *fs, struct node *n, uint64_t count)

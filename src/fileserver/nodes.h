@@ -62,11 +62,12 @@ struct node_slot {
 
 /**
  * struct nodes - all nodes, found by number and by identity, and the descriptors cached for some.
+ * @peak:   the most nodes since memory was last given back.
  * @pinned: a slot that must outlive the search for another (0: none).
  */
 struct nodes {
 	struct node_entry *table;
-	uint32_t cap, count, top, free;
+	uint32_t cap, count, peak, top, free;
 	uint32_t *buckets;
 	uint32_t n_buckets;
 	struct node_slot *slots;

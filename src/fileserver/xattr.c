@@ -4,12 +4,14 @@
  *
  * The system calls take a path, or a descriptor opened for good. An O_PATH descriptor therefore
  * goes by its name below /proc; a process that sees no /proc any more opens the file instead.
- * POSIX access lists stay out of it: they hold the host's user numbers, and the guest's kernel
- * would not keep to them.
+ * What means something to the host only stays out of it: POSIX access lists, which hold the host's
+ * user numbers and which the guest's kernel would not keep to, and the labels of the host's
+ * security modules. "Not supported" also makes ls ask once instead of once for each file.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/xattr.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/xattr.h>
@@ -85,9 +87,10 @@ static ssize_t call_node(struct fileserver *fs, struct node *n, const struct cal
 	return r;
 }
 
-static bool is_acl(const char *name)
+static bool is_hidden(const char *name)
 {
-	return strncmp(name, "system.posix_acl_", 17) == 0;
+	return strncmp(name, "system.posix_acl_", 17) == 0 ||
+	       (strncmp(name, "security.", 9) == 0 && strcmp(name, XATTR_NAME_CAPS) != 0);
 }
 
 static int take_name(struct request *req, const char **ret)
@@ -96,7 +99,7 @@ static int take_name(struct request *req, const char **ret)
 
 	if (r == -ENAMETOOLONG)
 		return -ERANGE;
-	if (r == 0 && is_acl(*ret))
+	if (r == 0 && is_hidden(*ret))
 		return -EOPNOTSUPP;
 	return r;
 }
@@ -151,7 +154,7 @@ int op_listxattr(struct fileserver *fs, struct request *req, struct reply *rep)
 	while (from < (char *)rep->data + n) {
 		size_t len = strlen(from) + 1;
 
-		if (!is_acl(from)) {
+		if (!is_hidden(from)) {
 			memmove(to, from, len);
 			to += len;
 		}
