@@ -35,11 +35,10 @@ void digest_final(struct digest *d, char ret[DIGEST_LEN + 1])
 	unsigned char raw[EVP_MAX_MD_SIZE];
 	unsigned int n = 0;
 	int ok = EVP_DigestFinal_ex(d->ctx, raw, &n);
-	char *p = ret + strlen(DIGEST_PREFIX);
+	char *p = mempcpy(ret, DIGEST_PREFIX, sizeof(DIGEST_PREFIX) - 1);
 
 	assert(ok == 1 && n == SHA256_BYTES);
 	(void)ok;
-	memcpy(ret, DIGEST_PREFIX, strlen(DIGEST_PREFIX));
 	for (unsigned int i = 0; i < SHA256_BYTES; i++) {
 		*p++ = digits[raw[i] >> 4];
 		*p++ = digits[raw[i] & 15];

@@ -23,7 +23,7 @@ static int by_name(const struct dirent **a, const struct dirent **b)
 
 static int is_real(const struct dirent *e)
 {
-	return strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
+	return strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
 }
 
 static void add_stat(struct digest *d, const char *name, const struct stat *st)

@@ -172,7 +172,7 @@ static int get(struct smolvm *s, const char *what, const struct smolvm_import_op
 	}
 	if (rc != 0)
 		return rc < 0 ? rc : 0;
-	if (strcmp(what, "-") && strncmp(what, "-#", 2) && !source_exists(what))
+	if (strcmp(what, "-") != 0 && strncmp(what, "-#", 2) != 0 && !source_exists(what))
 		return not_found(what, err);
 	return import_source(s, what, options, ret, err);
 }
@@ -236,7 +236,7 @@ ssize_t smolvm_image_list(struct smolvm *s, struct smolvm_image ***ret, struct s
 
 	if (n < 0)
 		return n;
-	images = calloc((size_t)n + 1, sizeof(*images));
+	images = calloc((size_t)n + 1, sizeof(void *));
 	if (!images)
 		rc = err_nomem(err);
 	for (ssize_t i = 0; i < n; i++) {

@@ -150,7 +150,7 @@ static bool has_names(const struct store_image *image, const struct name_list *n
 		size_t n = strcspn(p, "\n");
 		char **have = image->names;
 
-		while (*have && (strlen(*have) != n || memcmp(*have, p, n)))
+		while (*have && (strlen(*have) != n || memcmp(*have, p, n) != 0))
 			have++;
 		if (!*have)
 			return false;
@@ -209,7 +209,7 @@ static int check_layer_digest(const struct plan_layer *layer, const char *got, b
 {
 	const char *want = *layer->digest ? layer->digest : plain ? layer->diff_id : got;
 
-	if (strcmp(want, got) == 0 && plain && strcmp(got, layer->diff_id))
+	if (strcmp(want, got) == 0 && plain && strcmp(got, layer->diff_id) != 0)
 		want = layer->diff_id;
 	if (strcmp(want, got) == 0)
 		return 0;
@@ -407,8 +407,8 @@ static int import_layout_dir(struct import *im, const struct source *source,
 			     struct store_image *ret, struct smolvm_error *err)
 {
 	AUTO_FREE char *index = NULL;
-	struct bundle *b;
-	size_t len;
+	struct bundle *b = NULL;
+	size_t len = 0;
 	int rc = bundle_open_dir(&b, source->fd, err);
 
 	if (rc < 0)
@@ -428,7 +428,7 @@ static int import_layout_dir(struct import *im, const struct source *source,
 static int import_archive(struct import *im, struct source *source, struct store_image *ret,
 			  struct smolvm_error *err)
 {
-	struct bundle *b;
+	struct bundle *b = NULL;
 	int rc = source_keep(source, &im->meter, err);
 
 	if (rc == 0)

@@ -51,7 +51,7 @@ static int read_blob(struct bundle *b, const struct oci_descriptor *d, char **re
 {
 	char path[sizeof(BLOBS) + DIGEST_LEN], digest[DIGEST_LEN + 1];
 	AUTO_FREE char *data = NULL;
-	size_t len;
+	size_t len = 0;
 	int rc;
 
 	snprintf(path, sizeof(path), BLOBS "%s", d->digest + strlen(DIGEST_PREFIX));
@@ -147,7 +147,7 @@ static int choose_docker(const struct docker_manifest *m, const char *tag,
 			list_item(&all, *t);
 		if (tag && !docker_image_has(image, tag))
 			continue;
-		several = several || (found && strcmp(found->config, image->config));
+		several = several || (found && strcmp(found->config, image->config) != 0);
 		found = image;
 	}
 	if (!found)
@@ -196,7 +196,7 @@ static int plan_docker(struct plan *p, struct bundle *b, const struct docker_man
 	if (*want)
 		rc = check_digest(image->config, want, p->id, err);
 	for (size_t i = 0; rc == 0 && i < m->n; i++) {
-		if (strcmp(m->images[i].config, image->config))
+		if (strcmp(m->images[i].config, image->config) != 0)
 			continue;
 		for (char **t = m->images[i].tags; rc == 0 && *t; t++)
 			rc = add_name(p, *t, err);
@@ -270,8 +270,9 @@ static int keep_tagged(struct oci_index *index, const char *tag, struct smolvm_e
 		list_item(&all, *full_name(d) ? full_name(d) : *d->tag ? d->tag : d->digest);
 		if (tag && !descriptor_has(d, tag))
 			continue;
-		several = several || (n > 0 && strcmp(first->digest, d->digest) &&
-				      (strcmp(first->tag, d->tag) || strcmp(first->name, d->name)));
+		several = several || (n > 0 && strcmp(first->digest, d->digest) != 0 &&
+				      (strcmp(first->tag, d->tag) != 0 ||
+				       strcmp(first->name, d->name) != 0));
 		index->manifests[n++] = *d;
 	}
 	index->n = n;
@@ -293,7 +294,7 @@ static int find_manifest(struct bundle *b, struct oci_descriptor *d, struct oci_
 		const struct oci_descriptor *chosen = NULL;
 		struct oci_index index = { 0 };
 		AUTO_FREE char *text = NULL;
-		size_t len;
+		size_t len = 0;
 		int rc;
 
 		if (d->kind != OCI_INDEX && d->kind != OCI_MANIFEST)
@@ -310,7 +311,7 @@ static int find_manifest(struct bundle *b, struct oci_descriptor *d, struct oci_
 			rc = oci_index_parse(&index, text, len, err);
 		if (rc == 0)
 			rc = choose_platform(&index, &chosen, err);
-		if (rc == 0)
+		if (rc == 0 && chosen)
 			*d = *chosen;
 		oci_index_fini(&index);
 		if (rc < 0)
@@ -370,8 +371,9 @@ int plan_check_platform(const char *text, size_t len, struct smolvm_error *err)
 
 	if (rc < 0)
 		return rc;
-	if ((*config.os && strcmp(config.os, "linux")) ||
-	    (*config.architecture && strcmp(config.architecture, oci_host_architecture())))
+	if ((*config.os && strcmp(config.os, "linux") != 0) ||
+	    (*config.architecture &&
+	     strcmp(config.architecture, oci_host_architecture()) != 0))
 		rc = err_set(err, EINVAL, "it is an image for %s/%s; this host runs those for "
 			     "linux/%s", *config.os ? config.os : "linux", config.architecture,
 			     oci_host_architecture());
@@ -393,7 +395,7 @@ static int plan_any(struct plan *p, struct bundle *b, const char *tag, struct sm
 	struct docker_manifest manifest = { 0 };
 	struct oci_index index = { 0 };
 	AUTO_FREE char *text = NULL;
-	size_t len;
+	size_t len = 0;
 	int rc = read_top(b, "manifest.json", &text, &len, err);
 
 	if (rc == 1) {

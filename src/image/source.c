@@ -275,13 +275,14 @@ static ssize_t read_head(struct source *s, char *head, struct smolvm_error *err)
 
 int source_look(struct source *s, struct meter *meter, struct smolvm_error *err)
 {
-	AUTO_FREE char *head = malloc(SNIFF_BYTES);
+	AUTO_FREE char *head = NULL;
 	struct reader r;
 	ssize_t n;
 	int rc;
 
 	if (s->kind != SOURCE_FILE)
 		return 0;
+	head = malloc(SNIFF_BYTES);
 	if (!head)
 		return err_nomem(err);
 	n = read_head(s, head, err);

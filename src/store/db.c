@@ -345,14 +345,14 @@ const void *db_blob(struct db_query *q, int column, size_t *ret_len)
 
 int db_run(struct db *db, struct smolvm_error *err, const char *sql, const char *types, ...)
 {
-	struct db_query *q;
+	struct db_query *q = NULL;
 	va_list ap;
 	int rc;
 
 	va_start(ap, types);
 	rc = prepare_va(db, &q, err, sql, types, ap);
 	va_end(ap);
-	if (rc < 0)
+	if (!q)
 		return rc;
 	rc = db_step(q, err);
 	db_finish(q);

@@ -98,7 +98,7 @@ static int read_row(struct smolvm *s, struct db_query *q, struct store_image *re
 		store_image_fini(&image);
 		return rc;
 	}
-	image.intact = stat(image.path, &st) == 0 && S_ISREG(st.st_mode) &&
+	image.intact = image.path && stat(image.path, &st) == 0 && S_ISREG(st.st_mode) &&
 		       (uint64_t)st.st_size == image.size_bytes;
 	*ret = image;
 	return 1;
@@ -224,12 +224,15 @@ ssize_t store_image_list(struct smolvm *s, struct store_image **ret, struct smol
 
 static int set_names(struct smolvm *s, const char *id, const char *names, struct smolvm_error *err)
 {
-	AUTO_FREE char *copy = strdup(names ? names : "");
+	AUTO_FREE char *copy = NULL;
 	char *save = NULL;
-	int rc = copy ? 0 : err_nomem(err);
+	int rc = 0;
 
-	if (rc < 0)
-		return rc;
+	if (!names)
+		return 0;
+	copy = strdup(names);
+	if (!copy)
+		return err_nomem(err);
 	for (char *name = strtok_r(copy, "\n", &save); name && rc >= 0;
 	     name = strtok_r(NULL, "\n", &save))
 		rc = db_run(s->db, err, "INSERT INTO names(name, image) VALUES(?, ?) "
@@ -330,7 +333,7 @@ int store_image_unname(struct smolvm *s, const char *name, struct smolvm_error *
 		rc = db_commit(s->db, err);
 	if (rc < 0)
 		db_rollback(s->db);
-	while (rc == 0 && image.names[left])
+	while (rc == 0 && image.names && image.names[left])
 		left++;
 	store_image_fini(&image);
 	return rc < 0 ? rc : (int)left - 1;
@@ -347,7 +350,7 @@ static void unlink_orphans(struct smolvm *s)
 		struct store_image image = { 0 };
 
 		if (strlen(e->d_name) != HEX_LEN + strlen(FILE_SUFFIX) ||
-		    strcmp(e->d_name + HEX_LEN, FILE_SUFFIX))
+		    strcmp(e->d_name + HEX_LEN, FILE_SUFFIX) != 0)
 			continue;
 		snprintf(id, sizeof(id), "sha256:%.*s", HEX_LEN, e->d_name);
 		if (store_image_by_id(s, id, &image, NULL) == 0)

@@ -101,7 +101,7 @@ static int sweep(const char *dir, const char *suffix, void (*remove_it)(const ch
 		AUTO_FD fd = -1;
 
 		if (e->d_name[0] == '.' || len < strlen(suffix) ||
-		    strcmp(e->d_name + len - strlen(suffix), suffix))
+		    strcmp(e->d_name + len - strlen(suffix), suffix) != 0)
 			continue;
 		path = path_join(dir, e->d_name);
 		if (!path || take(path, 0, LOCK_EX | LOCK_NB, &fd) < 0)
