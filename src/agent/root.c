@@ -120,6 +120,44 @@ static int make_upper(struct smolvm_error *err)
 	return 0;
 }
 
+/* A new file, whatever was there. */
+static void write_file(const char *path, const char *text)
+{
+	AUTO_FD fd = -1;
+
+	unlink(path);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (fd >= 0)
+		fd_write_all(fd, text, strlen(text));
+}
+
+/*
+ * The host name's two files go straight into the writable layer, under a copy of the image's /etc:
+ * through the overlay it would be as easy and take twice as long. An image may have anything there
+ * and a machine works without: no failure is reported.
+ */
+static void write_names(const char *hostname)
+{
+	struct stat st = { .st_mode = S_IFDIR | 0755 };
+	char text[512];
+
+	if (lstat(LOWER "/etc", &st) == 0 && !S_ISDIR(st.st_mode))
+		return;
+	if (mkdir(UPPER "/etc", 0755) == 0) {
+		if ((st.st_mode & 07777) != 0755)
+			chmod(UPPER "/etc", st.st_mode & 07777);
+		if ((st.st_uid || st.st_gid) && chown(UPPER "/etc", st.st_uid, st.st_gid) < 0)
+			return;
+	} else if (lstat(UPPER "/etc", &st) < 0 || !S_ISDIR(st.st_mode)) {
+		return;
+	}
+	snprintf(text, sizeof(text), "%s\n", hostname);
+	write_file(UPPER "/etc/hostname", text);
+	snprintf(text, sizeof(text), "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost "
+		 "ip6-loopback\n127.0.1.1\t%s\n", hostname);
+	write_file(UPPER "/etc/hosts", text);
+}
+
 static int mount_layers(const struct setup *s, int *ret_rw_fd, struct smolvm_error *err)
 {
 	const char *disk = s->read_only ? NULL : s->write_device;
@@ -134,6 +172,8 @@ static int mount_layers(const struct setup *s, int *ret_rw_fd, struct smolvm_err
 	rc = make_upper(err);
 	if (rc < 0)
 		return rc;
+	if (s->hostname)
+		write_names(s->hostname);
 	if (mount("overlay", NEWROOT, "overlay", 0, OVERLAY_OPTIONS) < 0)
 		return err_sys(err, "mounting the root file system");
 	if (disk)
@@ -149,36 +189,6 @@ static int switch_root(struct smolvm_error *err)
 	return 0;
 }
 
-/*
- * A small file of /etc. An image may have anything there, and a machine works without: no failure
- * is reported.
- */
-static void write_file(const char *path, const char *text)
-{
-	const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-	AUTO_FD fd = open(path, flags, 0644);
-	struct stat st;
-
-	if (fd < 0 && errno == ENOENT && mkdir("/etc", 0755) == 0)
-		fd = open(path, flags, 0644);
-	if (fd < 0 && errno == ELOOP && unlink(path) == 0)
-		fd = open(path, flags, 0644);
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return;
-	fd_write_all(fd, text, strlen(text));
-}
-
-static void write_names(const char *hostname)
-{
-	char text[512];
-
-	snprintf(text, sizeof(text), "%s\n", hostname);
-	write_file("/etc/hostname", text);
-	snprintf(text, sizeof(text), "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost "
-		 "ip6-loopback\n127.0.1.1\t%s\n", hostname);
-	write_file("/etc/hosts", text);
-}
-
 static int fill_root(const struct setup *s, struct smolvm_error *err)
 {
 	int rc = mount_all(system_mounts, COUNT(system_mounts), err);
@@ -188,8 +198,6 @@ static int fill_root(const struct setup *s, struct smolvm_error *err)
 	for (size_t i = 0; i < COUNT(dev_links); i++)
 		if (symlink(dev_links[i][0], dev_links[i][1]) < 0 && errno != EEXIST)
 			return err_sys(err, "making %s", dev_links[i][1]);
-	if (s->hostname)
-		write_names(s->hostname);
 	if (s->read_only)
 		return mount_all(scratch_mounts, COUNT(scratch_mounts), err);
 	if (mkdir("/tmp", 0755) == 0 && chmod("/tmp", 01777) < 0)
