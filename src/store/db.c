@@ -226,8 +226,10 @@ int db_migrate(struct db *db, const char *const *steps, size_t n_steps, struct s
 			       "folder (SMOLVM_HOME)", db->path, version, n_steps);
 	if ((size_t)version == n_steps)
 		return 0;
-	/* A file system that cannot do WAL keeps the older, slower journal; both are safe. */
+	/* A file system that cannot do WAL gets the older, slower journal; both are safe. */
 	rc = sqlite3_exec(db->sql, "PRAGMA journal_mode=WAL", NULL, NULL, NULL);
+	if ((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_PROTOCOL)
+		rc = sqlite3_exec(db->sql, "PRAGMA journal_mode=DELETE", NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
 		return fail(db, rc, err);
 	for (int i = version; i < (int)n_steps; i++) {
