@@ -269,10 +269,9 @@ int smolvm_image_remove(struct smolvm *s, const char *what, struct smolvm_error 
 	if (rc < 0)
 		return rc;
 	rc = by_id ? 0 : name_normalize(what, name, err);
-	if (rc == 0 && !by_id)
-		rc = store_image_unname(s, name, err);
 	if (rc == 0)
-		rc = store_image_remove(s, record.id, err);
+		rc = by_id ? store_image_remove(s, record.id, err)
+			   : store_image_unname(s, name, err);
 	store_image_fini(&record);
 	return rc < 0 ? rc : 0;
 }

@@ -176,7 +176,7 @@ static int recall(struct import *im, struct store_image *ret, struct smolvm_erro
 		free(text);
 		return rc < 0 ? rc : 0;
 	}
-	free(im->names.text);
+	name_list_fini(&im->names);
 	im->names = (struct name_list){ .text = text, .len = strlen(text) };
 	rc = all_names(im, &names, err);
 	if (rc == 0 && !has_names(&image, &names) && (im->options->name || !im->s->read_only)) {
@@ -306,6 +306,7 @@ static int import_bundle(struct import *im, struct bundle *b, const char *tag,
 	memcpy(im->id, plan.id, sizeof(im->id));
 	im->config = plan.config;
 	im->config_len = plan.config_len;
+	name_list_fini(&im->names); /* of a record that has gone meanwhile */
 	im->names = plan.names;
 	plan.names = (struct name_list){ 0 };
 	rc = have_image(im, err);

@@ -314,29 +314,45 @@ int store_image_commit(struct smolvm *s, const struct store_commit *c, struct sm
 	return rc;
 }
 
-int store_image_unname(struct smolvm *s, const char *name, struct smolvm_error *err)
+/* Return: how many names the image has left, or a negative errno. The caller has begun. */
+static int drop_name(struct smolvm *s, const char *name, struct smolvm_error *err)
 {
 	struct store_image image = { 0 };
-	size_t left = 0;
+	int left = 0;
+	int rc = store_image_by_name(s, name, &image, err);
+
+	if (rc == 0)
+		return err_set(err, ENOENT, "there is no image with the name %s", name);
+	if (rc < 0)
+		return rc;
+	while (image.names[left])
+		left++;
+	if (--left > 0)
+		rc = db_run(s->db, err, "DELETE FROM names WHERE name = ?", "s", name);
+	else
+		rc = db_run(s->db, err, "DELETE FROM images WHERE id = ?", "s", image.id);
+	store_image_fini(&image);
+	return rc < 0 ? rc : left;
+}
+
+int store_image_unname(struct smolvm *s, const char *name, struct smolvm_error *err)
+{
 	int rc = store_need_write(s, "forget a name", err);
+	int left;
 
 	if (rc == 0)
 		rc = db_begin(s->db, err);
 	if (rc < 0)
 		return rc;
-	rc = store_image_by_name(s, name, &image, err);
-	if (rc == 0)
-		rc = err_set(err, ENOENT, "there is no image with the name %s", name);
-	if (rc == 1)
-		rc = db_run(s->db, err, "DELETE FROM names WHERE name = ?", "s", name);
-	if (rc >= 0)
-		rc = db_commit(s->db, err);
-	if (rc < 0)
+	left = drop_name(s, name, err);
+	rc = left < 0 ? left : db_commit(s->db, err);
+	if (rc < 0) {
 		db_rollback(s->db);
-	while (rc == 0 && image.names && image.names[left])
-		left++;
-	store_image_fini(&image);
-	return rc < 0 ? rc : (int)left - 1;
+		return rc;
+	}
+	if (left == 0)
+		store_images_collect(s);
+	return left;
 }
 
 /* Removes files of images/ without a record. The caller has begun. */

@@ -100,7 +100,11 @@ struct store_commit {
 int store_image_commit(struct smolvm *s, const struct store_commit *commit,
 		       struct smolvm_error *err);
 
-/** store_image_unname() - forget a name. Return: how many names its image has left, or -errno. */
+/**
+ * store_image_unname() - forget a name, and with the last one of its image the image.
+ *
+ * Return: how many names the image has left, or a negative errno (-ENOENT: no such name).
+ */
 int store_image_unname(struct smolvm *s, const char *name, struct smolvm_error *err);
 
 /** store_image_remove() - the record, then the file. */

@@ -208,6 +208,10 @@ static void removal_takes_names_and_file(void **state)
 	assert_int_equal(store_image_unname(s, "a:1", &err), 1);
 	assert_int_equal(store_image_unname(s, "a:1", &err), -ENOENT);
 	assert_int_equal(access(path, F_OK), 0);
+	assert_int_equal(store_image_unname(s, "b:1", &err), 0);
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(store_image_by_id(s, ID_A, &image, &err), 0);
+	records(s, ID_A, "a:1\nb:1\n");
 	assert_int_equal(store_image_remove(s, ID_A, &err), 0);
 	assert_int_equal(access(path, F_OK), -1);
 	assert_int_equal(store_image_by_name(s, "b:1", &image, &err), 0);
