@@ -6,9 +6,12 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fileserver/server.h"
+
+#define TICK_NS 100000000 /* more than a tick of any kernel */
 
 /* ---- showing ---- */
 
@@ -45,9 +48,23 @@ void attr_fill(const struct fileserver *fs, const struct stat *st, struct fuse_a
 	ids_show(&fs->ids, st, &a->uid, &a->gid);
 }
 
+/*
+ * Could the file change again without another ctime? The host's clock for files ticks every few
+ * milliseconds only.
+ */
+static bool just_changed(const struct stat *st)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec - attr_ctime_ns(st) < TICK_NS;
+}
+
 void entry_fill(struct fileserver *fs, struct node *n, const struct stat *st, bool listed,
 		struct fuse_entry_out *e)
 {
+	if (listed && n->type == S_IFREG && just_changed(st))
+		listed = false;
 	*e = (struct fuse_entry_out){
 		.nodeid = node_id(fs, n),
 		.attr_valid = VALID_ATTR_S,
