@@ -258,49 +258,13 @@ const struct command command_image_import = {
 
 /* ---------------------------------------------------------------- inspect */
 
-static bool image_is(const struct smolvm_image *image, const char *what)
-{
-	const char *const *name;
-	size_t len = strlen(what);
-
-	for (name = image->names; *name; name++)
-		if (!strcmp(*name, what) ||
-		    (!strncmp(*name, what, len) && !strcmp(*name + len, ":latest")))
-			return true;
-	return !strcmp(image->id, what) ||
-	       (len >= 6 && (!strncmp(id_digits(image), what, len)));
-}
-
-/* smolvm_image_get() would import a file or folder of that name; only the store is meant here. */
-static int find_image(struct smolvm_image **images, size_t n, const char *what,
-		      struct smolvm_image **ret, struct smolvm_error *err)
-{
-	struct smolvm_image *found = NULL;
-	size_t i;
-
-	for (i = 0; i < n; i++) {
-		if (!image_is(images[i], what))
-			continue;
-		if (found)
-			return err_set(err, EINVAL,
-				       "'%s' could be several images; write more of it", what);
-		found = images[i];
-	}
-	if (!found)
-		return err_set(err, ENOENT, "no image '%s' is kept here; 'smolvm image ls' lists "
-			       "those that are", what);
-	*ret = found;
-	return 0;
-}
-
 static int inspect_run(const struct command *c, void *values, const struct arguments *args)
 {
 	struct smolvm_error err = SMOLVM_ERROR_INIT;
 	struct json_out j = { .f = stdout };
-	struct smolvm_image **images, *image = NULL;
+	struct smolvm_image *image;
 	int status = 0;
 	struct smolvm *s;
-	ssize_t n;
 	size_t i;
 
 	if (args->n == 0) {
@@ -309,20 +273,16 @@ static int inspect_run(const struct command *c, void *values, const struct argum
 	}
 	if (smolvm_open(&s, NULL, &err))
 		return failed(&err);
-	n = smolvm_image_list(s, &images, &err);
-	if (n < 0) {
-		smolvm_close(s);
-		return failed(&err);
-	}
 	json_open(&j, NULL, '[');
 	for (i = 0; i < args->n; i++) {
-		if (find_image(images, (size_t)n, args->items[i], &image, &err))
+		if (smolvm_image_find(s, args->items[i], &image, &err)) {
 			status = failed(&err);
-		else
-			print_image_json(&j, image);
+			continue;
+		}
+		print_image_json(&j, image);
+		smolvm_image_free(image);
 	}
 	json_close(&j, ']');
-	smolvm_image_free_list(images, (size_t)n);
 	smolvm_close(s);
 	return status;
 }
