@@ -68,7 +68,7 @@ void entry_fill(struct fileserver *fs, struct node *n, const struct stat *st, bo
 	*e = (struct fuse_entry_out){
 		.nodeid = node_id(fs, n),
 		.attr_valid = VALID_ATTR_S,
-		.entry_valid = listed || n->type == S_IFDIR || n->type == S_IFLNK ? VALID_NAME_S : 0,
+		.entry_valid = listed || n->type != S_IFREG ? VALID_NAME_S : 0,
 	};
 	attr_fill(fs, st, &e->attr);
 	n->nlookup++;

@@ -106,7 +106,8 @@ static bool add_entry(struct fileserver *fs, const struct handle *h, const struc
 		      bool plus, size_t size, struct reply *rep)
 {
 	size_t name_len = strlen(d->name);
-	size_t head = (plus ? sizeof(struct fuse_entry_out) : 0) + offsetof(struct fuse_dirent, name);
+	size_t before = plus ? sizeof(struct fuse_entry_out) : 0;
+	size_t head = before + offsetof(struct fuse_dirent, name);
 	size_t total = FUSE_REC_ALIGN(head + name_len);
 	struct fuse_dirent out = {
 		.ino = attr_ino(fs, fs->nodes.table[h->node].node->dev, d->ino),

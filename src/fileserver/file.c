@@ -196,7 +196,8 @@ int op_write(struct fileserver *fs, struct request *req, struct reply *rep)
 	h = handle_get(fs, in.fh, false);
 	if (h == NULL)
 		return -EBADF;
-	if (in.size != req->left || in.size > fs->data_max || in.offset > (uint64_t)INT64_MAX - in.size)
+	if (in.size != req->left || in.size > fs->data_max ||
+	    in.offset > (uint64_t)INT64_MAX - in.size)
 		return -EINVAL;
 	if ((in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0) {
 		int r = kill_suid(fs, h->fd);

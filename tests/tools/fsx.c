@@ -297,7 +297,8 @@ static bool run(unsigned long steps)
 
 int main(int argc, char **argv)
 {
-	unsigned long steps = 1000, seed = (unsigned long)time(NULL) ^ (unsigned long)getpid() << 16;
+	unsigned long seed = (unsigned long)time(NULL) ^ (unsigned long)getpid() << 16;
+	unsigned long steps = 1000;
 	bool ok;
 	int c;
 

@@ -218,6 +218,7 @@ static inline uint64_t guest_create(struct guest *g, uint64_t dir, const char *n
 	struct fuse_open_out out;
 	uint64_t node;
 
+	*ret_fh = 0;
 	node = guest_entry(g, guest_ask(g, FUSE_CREATE, dir, &in, sizeof(in), name), NULL);
 	if (node != 0) {
 		guest_take(g, &out, sizeof(out));
