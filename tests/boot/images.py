@@ -13,7 +13,7 @@ import tarfile
 from lib import Skip, need_tool
 
 MTIME = 1700000000
-PYTHON_PACKAGES = "python3-minimal"
+PYTHON_PACKAGES = "python3"
 
 
 # ---- entries of a layer ----------------------------------------------------------------------

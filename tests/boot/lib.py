@@ -257,7 +257,7 @@ class Case:
         path = self.path(name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as f:
-            f.write(data if isinstance(data, bytes) else data.encode())
+            f.write(data.encode() if isinstance(data, str) else data)
         os.chmod(path, mode)
         return path
 

@@ -277,9 +277,9 @@ def writes_anywhere_in_the_root_file_system(t):
         for d in / /bin /etc /usr /var /root /tmp /new/deep/folder; do
             mkdir -p $d && echo x >$d/made-here && [ "$(cat $d/made-here)" = x ] || exit 9
         done
-        echo more >>/etc/passwd && rm /bin/busybox.gone 2>/dev/null
+        echo more >>/etc/hosts && rm /bin/made-here
         mv /etc/group /etc/group2 && rm -r /home && ln -s /etc /link && mkfifo /fifo &&
-        chmod 4755 /etc/passwd && chown 12:34 /etc/passwd && ls -ln /etc/passwd | cut -c1-10
+        chown 12:34 /etc/passwd && chmod 4755 /etc/passwd && ls -ln /etc/passwd | cut -c1-10
     """
     t.sandbox("busybox", "sh", "-ec", "mkdir -p /home; " + script).gives(0, b"-rwsr-xr-x\n")
 

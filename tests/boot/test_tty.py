@@ -55,18 +55,14 @@ def it_has_the_size_of_ours(t):
 
 @test()
 def a_new_size_arrives(t):
-    child = shell(t)
-    child.sendline("stty size")
+    child = t.pty(*RUN, "sh", "-c", "trap 'echo changed to $(stty size)' WINCH; stty size; "
+                  "echo up; while :; do sleep 0.1; done")
     child.expect_exact("24 80")
-    child.expect_exact(PROMPT)
-    child.sendline("trap 'echo changed to $(stty size)' WINCH; while :; do sleep 0.1; done")
-    time.sleep(0.5)
+    child.expect_exact("up")
     child.setwinsize(50, 132)
     child.expect_exact("changed to 50 132")
     child.sendintr()
-    child.expect_exact(PROMPT)
-    child.sendline("exit")
-    ended(child)
+    ended(child, 130)
 
 
 @test()
@@ -146,13 +142,13 @@ def no_shell_complains_of_job_control(t):
 @test()
 def our_terminal_is_raw_meanwhile_and_as_before_afterwards(t):
     child = t.pty(*RUN, "sh", "-c", "echo up; read x; echo got $x")
-    before = termios.tcgetattr(child.fd)
+    before = termios.tcgetattr(child.child_fd)
     child.expect_exact("up")
-    check(not termios.tcgetattr(child.fd)[3] & (termios.ICANON | termios.ECHO), "not raw")
+    check(not termios.tcgetattr(child.child_fd)[3] & (termios.ICANON | termios.ECHO), "not raw")
     child.sendline("line")
     child.expect_exact("got line")
-    after = wait_for(lambda: termios.tcgetattr(child.fd)[3] & termios.ICANON and
-                     termios.tcgetattr(child.fd), "the terminal to be restored")
+    after = wait_for(lambda: termios.tcgetattr(child.child_fd)[3] & termios.ICANON and
+                     termios.tcgetattr(child.child_fd), "the terminal to be restored")
     same(after, before, "terminal settings")
     ended(child, 0)
 
@@ -160,12 +156,12 @@ def our_terminal_is_raw_meanwhile_and_as_before_afterwards(t):
 @test()
 def our_terminal_is_restored_when_the_machine_dies(t):
     child = t.pty(*RUN, "sh", "-c", "echo up; sleep 1000")
-    before = termios.tcgetattr(child.fd)
+    before = termios.tcgetattr(child.child_fd)
     child.expect_exact("up")
     for pid in t.processes("qemu"):
         os.kill(pid, signal.SIGKILL)
-    after = wait_for(lambda: termios.tcgetattr(child.fd)[3] & termios.ICANON and
-                     termios.tcgetattr(child.fd), "the terminal to be restored")
+    after = wait_for(lambda: termios.tcgetattr(child.child_fd)[3] & termios.ICANON and
+                     termios.tcgetattr(child.child_fd), "the terminal to be restored")
     same(after, before, "terminal settings")
     ended(child, 125)
 
@@ -173,11 +169,11 @@ def our_terminal_is_restored_when_the_machine_dies(t):
 @test()
 def our_terminal_is_restored_after_sigterm(t):
     child = t.pty(*RUN, "sh", "-c", "echo up; sleep 1000")
-    before = termios.tcgetattr(child.fd)
+    before = termios.tcgetattr(child.child_fd)
     child.expect_exact("up")
     child.kill(signal.SIGTERM)
-    after = wait_for(lambda: termios.tcgetattr(child.fd)[3] & termios.ICANON and
-                     termios.tcgetattr(child.fd), "the terminal to be restored")
+    after = wait_for(lambda: termios.tcgetattr(child.child_fd)[3] & termios.ICANON and
+                     termios.tcgetattr(child.child_fd), "the terminal to be restored")
     same(after, before, "terminal settings")
     same(ended(child), 143, "exit code")
 
