@@ -4,9 +4,9 @@
  *
  *	block 0         superblock, at byte 1024
  *	blocks 1..      contents of files, each from a block boundary (FLAT_PLAIN)
- *	meta_block..    inodes: 64 bytes, then attributes, then what is small (FLAT_INLINE): contents,
- *	                targets of links, the last piece of a directory; the root first, because the
- *	                superblock has 16 bits for its number
+ *	meta_block..    inodes: 64 bytes, then attributes, then what is small (FLAT_INLINE):
+ *	                contents, targets of links, the last piece of a directory; the root first,
+ *	                because the superblock has 16 bits for its number
  *	behind them     directories' full blocks, and pieces too large to go beside an inode
  *
  * An inode's number (nid) is its distance from meta_block in units of 32 bytes. What is inline must

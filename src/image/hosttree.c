@@ -126,8 +126,10 @@ static int read_names(int fd, struct level *lv, struct smolvm_error *err)
 		qsort(l.names, l.n, sizeof(*l.names), compare_names);
 	for (i = 0; i < l.n; i++) {
 		if (!r) {
-			strcpy(lv->names + lv->end, l.names[i]);
-			lv->end += strlen(l.names[i]) + 1;
+			size_t len = strlen(l.names[i]) + 1;
+
+			memcpy(lv->names + lv->end, l.names[i], len);
+			lv->end += len;
 		}
 		free(l.names[i]);
 	}

@@ -46,7 +46,7 @@ int out_zeroes(struct out *o, uint64_t len, struct smolvm_error *err);
 /** out_pad() - zeroes up to a multiple of @align (at most OUT_BLOCK). */
 int out_pad(struct out *o, uint32_t align, struct smolvm_error *err);
 
-/** out_flush() - what is buffered goes to the file; the position must be a multiple of OUT_BLOCK. */
+/** out_flush() - the whole blocks that are buffered go to the file. */
 int out_flush(struct out *o, struct smolvm_error *err);
 
 #endif

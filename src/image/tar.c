@@ -153,8 +153,20 @@ static la_ssize_t cb_gzip(struct archive *a, void *ctx, const void **ret)
 static la_int64_t cb_skip(struct archive *a, void *ctx, la_int64_t n)
 {
 	struct tar *t = ctx;
+	la_int64_t done = 0, more;
 
-	return t->peek_stage == 2 && n > 0 ? t->source.skip(t->source.ctx, n) : 0;
+	if (t->peek_stage == 0 || n <= 0)
+		return 0;
+	if (t->peek_stage == 1) { /* what was put back first */
+		done = n < (la_int64_t)t->n_rest ? n : (la_int64_t)t->n_rest;
+		t->rest = (const char *)t->rest + done;
+		t->n_rest -= (size_t)done;
+		t->peek_stage = t->n_rest ? 1 : 2;
+	}
+	if (done == n)
+		return done;
+	more = t->source.skip(t->source.ctx, n - done);
+	return more > 0 ? done + more : done;
 }
 
 /* What libarchive says, or what the source said when that is what failed. */

@@ -19,7 +19,7 @@
 
 /* What is still to be walked: the rest of a link's target, and what followed the link. */
 struct pending {
-	char text[2 * (WALK_PATH_MAX + 1)];
+	char text[3 * (WALK_PATH_MAX + 1)];
 	char *at;
 };
 

@@ -31,9 +31,11 @@ struct walk {
  * @make:  layer in which missing directories are made (0755, root's); 0: nothing is made.
  *
  * A path begins at the root, with or without a slash. Links on the way are followed inside the
- * root, as a process confined to it would; the last component never is. Return: 1 with *@ret
- * filled in; 0 when a directory is missing (@make 0 only; @ret->dir is 0 then); -EINVAL: "..", a name or path that is
- * too long, something on the way that is no directory, too many links; -EFBIG, -ENOMEM.
+ * root, as a process confined to it would; the last component never is.
+ *
+ * Return: 1 with *@ret filled in; 0 when a directory is missing (@make 0 only; @ret->dir is 0
+ * then); -EINVAL: "..", a name or path that is too long, something on the way that is no directory,
+ * too many links; -EFBIG, -ENOMEM.
  */
 int walk_to(struct tree *t, const char *path, uint16_t make, struct walk *ret,
 	    struct smolvm_error *err);
