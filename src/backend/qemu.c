@@ -139,7 +139,8 @@ static void add_disks(struct args *a, const struct backend_spec *s)
 }
 
 /* Devices get their names in the guest in the order in which they are plugged in: the channel is
- * vport0p1 because it comes first, the disks are vda, vdb, ... */
+ * vport0p1 because it comes first, the disks are vda, vdb, ... A full host disk is the guest's I/O
+ * error: by default QEMU would stop the machine and wait for an operator. */
 static void add_devices(struct args *a, const struct backend_spec *s)
 {
 	add(a, "-chardev");
@@ -149,7 +150,7 @@ static void add_devices(struct args *a, const struct backend_spec *s)
 				       "virtserialport,chardev=channel,nr=1,name=smolvm", NULL });
 	for (size_t i = 0; i < s->n_disks; i++) {
 		add(a, "-device");
-		add(a, "virtio-blk-device,drive=disk%zu", i);
+		add(a, "virtio-blk-device,drive=disk%zu,werror=report,rerror=report", i);
 	}
 	add(a, "-chardev");
 	add(a, "socket,id=console,fd=%d", FD_CONSOLE);
