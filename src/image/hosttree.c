@@ -26,10 +26,10 @@
 #define XATTR_NAMES_MAX (64u << 10)
 #define XATTR_COUNT_MAX 256u
 
-/* A directory whose names are being taken: those in @names, from @at on. */
+/* A directory whose names are being taken: @now is the current one in @names, @at the next. */
 struct level {
 	char *names; /* sorted, each with its NUL */
-	size_t at, end;
+	size_t now, at, end;
 	dev_t dev;
 	ino_t ino;
 	uint32_t inode;
@@ -370,10 +370,8 @@ static int push_level(struct walker *w, const struct stat *st, uint32_t inode,
 	}
 	lv = &w->levels[w->n_levels++];
 	*lv = (struct level){ .dev = st->st_dev, .ino = st->st_ino, .inode = inode };
-	if (st->st_dev != w->root_dev && is_made_up(w->fd)) {
-		lv->names = NULL;
+	if (st->st_dev != w->root_dev && is_made_up(w->fd))
 		return 0;
-	}
 	return read_names(w->fd, lv, err);
 }
 
@@ -439,9 +437,23 @@ static int take_name(struct walker *w, uint32_t dir, const char *name, struct sm
 	} else {
 		r = take_file(w, dir, name, &st, err);
 	}
-	if (r < 0)
-		err_prefix(err, "%s", name);
 	return r;
+}
+
+/* The path of what is being taken, cut at its end if need be. */
+static void prefix_path(const struct walker *w, struct smolvm_error *err)
+{
+	char path[256] = "";
+	size_t n = 0, i;
+
+	for (i = 0; i < w->n_levels && n < sizeof(path); i++) {
+		const struct level *lv = &w->levels[i];
+
+		if (lv->now < lv->end) /* else it could not be read */
+			n += (size_t)snprintf(path + n, sizeof(path) - n, "%s%s", i ? "/" : "",
+					      lv->names + lv->now);
+	}
+	err_prefix(err, "%s", path);
 }
 
 static int walk_all(struct walker *w, struct smolvm_error *err)
@@ -463,8 +475,11 @@ static int walk_all(struct walker *w, struct smolvm_error *err)
 			r = leave_dir(w, err);
 			continue;
 		}
+		lv->now = lv->at;
 		lv->at += strlen(name) + 1;
 		r = take_name(w, lv->inode, name, err);
+		if (r < 0)
+			prefix_path(w, err);
 	}
 	return r;
 }
