@@ -24,6 +24,7 @@ enum setup_state { SETUP_NONE, SETUP_RUNNING, SETUP_DONE, SETUP_FAILED };
  * @setup:   commands run once it is SETUP_DONE.
  * @dev_fd:  /dev of the machine, O_PATH; -1 before the set-up.
  * @rw_fd:   the file system that takes the root's writes, O_PATH; -1 without one on a disk.
+ * @shared:  there are shared folders.
  * @n_execs: commands whose state is held.
  */
 struct agent {
@@ -33,6 +34,7 @@ struct agent {
 	struct children children;
 	enum setup_state setup;
 	int dev_fd, rw_fd;
+	bool shared;
 	unsigned int n_execs;
 };
 

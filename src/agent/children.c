@@ -5,10 +5,14 @@
 #include "agent/children.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define FILES_GUESS 8192u
 
 void children_reap(struct children *cs)
 {
@@ -67,6 +71,27 @@ pid_t children_fork(void)
 		sigprocmask(SIG_SETMASK, &none, NULL);
 	}
 	return pid;
+}
+
+void children_keep_only(int *fds, int n)
+{
+	const unsigned int first = 3, end = first + (unsigned int)n;
+
+	for (int i = 0; i < n; i++) /* out of the way */
+		if (fds[i] >= 0)
+			fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, (int)end);
+	for (int i = 0; i < n; i++) {
+		int to = (int)first + i;
+
+		if (fds[i] < 0)
+			close(to);
+		else
+			fds[i] = dup3(fds[i], to, O_CLOEXEC);
+	}
+	if (syscall(SYS_close_range, end, ~0u, 0) == 0)
+		return;
+	for (unsigned int fd = end; fd < FILES_GUESS; fd++) /* before Linux 5.9 */
+		close((int)fd);
 }
 
 void children_add(struct children *cs, struct child *c)

@@ -39,6 +39,13 @@ int children_init(struct children *cs, struct loop *l);
 /** children_fork() - fork(), in the child with signals as a program expects them. */
 pid_t children_fork(void);
 
+/**
+ * children_keep_only() - in a forked child that does not execute a program soon: close every
+ * descriptor but 0, 1, 2 and @fds, which become 3, 4, ... in that order (-1 stays -1). Others'
+ * pipes and terminals would not end otherwise, nor shared folders whose host has gone.
+ */
+void children_keep_only(int *fds, int n);
+
 /** children_add() - @c (pid, exited, ctx filled in) is told when it ends. */
 void children_add(struct children *cs, struct child *c);
 

@@ -9,10 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "agent/children.h"
 #include "agent/command_child.h"
+#include "agent/pump.h"
 #include "base/err.h"
 #include "base/fd.h"
 #include "proto/agent.h"
@@ -192,13 +194,49 @@ static int make_ends(struct ends *e, const struct command *c, int dev_fd)
 	return rc;
 }
 
-pid_t command_start(const struct command *c, int dev_fd, struct command_io *ret,
+/* A socket to the agent in the place of each pipe, and the process that moves the bytes. */
+static int add_pump(struct ends *e)
+{
+	struct pump_lane lanes[PUMP_LANES] = { { -1, -1 }, { -1, -1 }, { -1, -1 } };
+	int theirs[PUMP_LANES] = { -1, -1, -1 }, ours[PUMP_LANES] = { -1, -1, -1 };
+	int fds[2], rc = 0;
+
+	for (int i = END_IN; i <= END_ERR && rc == 0; i++) {
+		if (e->agent[i] < 0)
+			continue;
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0) {
+			rc = -errno;
+			break;
+		}
+		ours[i] = fds[0];
+		theirs[i] = fds[1];
+		lanes[i].from = i == END_IN ? theirs[i] : e->agent[i];
+		lanes[i].to = i == END_IN ? e->agent[i] : theirs[i];
+	}
+	if (rc == 0)
+		rc = pump_start(lanes);
+	for (int i = END_IN; i <= END_ERR; i++) {
+		fd_close(&theirs[i]);
+		if (rc < 0) {
+			fd_close(&ours[i]);
+		} else if (ours[i] >= 0) {
+			close(e->agent[i]);
+			e->agent[i] = ours[i];
+		}
+	}
+	return rc < 0 ? rc : 0;
+}
+
+pid_t command_start(const struct command *c, int dev_fd, bool pumped, struct command_io *ret,
 		    struct smolvm_error *err)
 {
 	struct ends e = { { -1, -1, -1, -1 }, { -1, -1, -1, -1 } };
 	int rc = make_ends(&e, c, dev_fd);
 	pid_t pid;
 
+	pumped = pumped && !c->tty && !c->detach;
+	if (rc == 0 && pumped)
+		rc = add_pump(&e);
 	if (rc < 0) {
 		close_ends(e.agent);
 		close_ends(e.child);
@@ -206,10 +244,8 @@ pid_t command_start(const struct command *c, int dev_fd, struct command_io *ret,
 			       c->tty ? "terminal" : "pipes", strerror(-rc));
 	}
 	pid = children_fork();
-	if (pid == 0) {
-		close_ends(e.agent); /* the terminal would not hang up */
+	if (pid == 0)
 		command_child(c, e.child, e.child[END_STATUS]);
-	}
 	close_ends(e.child);
 	if (pid < 0) {
 		err_sys(err, "starting a process");
@@ -217,6 +253,7 @@ pid_t command_start(const struct command *c, int dev_fd, struct command_io *ret,
 		return -err->code;
 	}
 	*ret = (struct command_io){ .status = e.agent[END_STATUS], .in = e.agent[END_IN],
-				    .out = e.agent[END_OUT], .err = e.agent[END_ERR] };
+				    .out = e.agent[END_OUT], .err = e.agent[END_ERR],
+				    .pumped = pumped };
 	return pid;
 }

@@ -46,20 +46,23 @@ void command_fini(struct command *c);
  * @status: a pipe that ends when the command has been executed, or says why not: one struct
  *          smolvm_error.
  * @in, @out, @err: its standard streams; with a terminal @in and @out are both its other side.
+ * @pumped: they are sockets, with a process of pump.h behind them.
  *
  * All are non-blocking and close-on-exec.
  */
 struct command_io {
 	int status, in, out, err;
+	bool pumped;
 };
 
 /**
  * command_start() - start the process; whether the command could be executed is told later.
  * @dev_fd: the machine's /dev.
+ * @pumped: there are shared folders: the agent must not touch the command's pipes itself.
  *
  * Return: its process id, which is that of its session and process group too, or -errno.
  */
-pid_t command_start(const struct command *c, int dev_fd, struct command_io *ret,
+pid_t command_start(const struct command *c, int dev_fd, bool pumped, struct command_io *ret,
 		    struct smolvm_error *err);
 
 #endif

@@ -17,8 +17,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "agent/children.h"
 #include "agent/root.h"
-#include "agent/share.h"
 #include "agent/user.h"
 #include "base/err.h"
 #include "base/fd.h"
@@ -94,19 +94,12 @@ static int exec_in_path(char *const *argv, char *const *env)
 
 /* ---- steps ---- */
 
-static int attach_stdio(const struct command *c, const int stdio[3], uint32_t uid,
-			struct smolvm_error *err)
+static int attach_stdio(const struct command *c, const int stdio[3], struct smolvm_error *err)
 {
 	for (int i = 0; i < 3; i++)
 		if (dup2(c->tty ? stdio[0] : stdio[i], i) < 0)
 			return err_sys(err, "attaching standard streams");
-	if (!c->tty)
-		return 0;
-	if (ioctl(0, TIOCSCTTY, 0) < 0)
-		return err_sys(err, "taking the terminal");
-	if (uid && fchown(0, uid, TTY_GROUP) < 0)
-		return err_sys(err, "owning the terminal");
-	return 0;
+	return c->tty && ioctl(0, TIOCSCTTY, 0) < 0 ? err_sys(err, "taking the terminal") : 0;
 }
 
 /* The main group is among the others too: a set-gid program must not lose it. */
@@ -150,17 +143,15 @@ static int enter_directory(const char *cwd, const struct user *u, struct smolvm_
 	return 0;
 }
 
-static int run(const struct command *c, const int stdio[3], struct user *u,
-	       struct smolvm_error *err)
+static int run(const struct command *c, struct user *u, struct smolvm_error *err)
 {
 	const struct rlimit files = { FILES_SOFT, FILES_HARD };
 	char **env;
 	int rc;
 
-	setsid();
 	rc = user_lookup(c->user, u, err);
-	if (rc == 0)
-		rc = attach_stdio(c, stdio, u->uid, err);
+	if (rc == 0 && c->tty && u->uid && fchown(0, u->uid, TTY_GROUP) < 0)
+		rc = err_sys(err, "owning the terminal");
 	if (rc == 0) {
 		setrlimit(RLIMIT_NOFILE, &files);
 		rc = enter_directory(c->cwd && *c->cwd ? c->cwd : "/", u, err);
@@ -179,8 +170,11 @@ void command_child(const struct command *c, const int stdio[3], int status)
 	static struct user u;
 	static struct smolvm_error err;
 
-	share_drop_all();
-	run(c, stdio, &u, &err);
+	setsid();
+	if (attach_stdio(c, stdio, &err) == 0) {
+		children_keep_only(&status, 1);
+		run(c, &u, &err);
+	}
 	fd_write_all(status, &err, sizeof(err));
 	_exit(127);
 }

@@ -13,7 +13,6 @@
 #include "agent/power.h"
 #include "agent/sender.h"
 #include "agent/setup.h"
-#include "agent/share.h"
 #include "base/err.h"
 #include "proto/agent.h"
 #include "proto/msg.h"
@@ -21,6 +20,8 @@
 #define REQUEST_MAX	(256u << 10)
 #define ANSWER_MAX	4096u
 #define SYNC_TIMEOUT_MS 30000
+#define UNHEARD_MS	500 /* from the answer to the end, when the host does not take notice */
+#define HEARD_MS	10
 
 /**
  * struct control - a request.
@@ -74,7 +75,7 @@ static void start_setup(struct control *c, const struct msg *m)
 static int sync_work(void *ctx)
 {
 	(void)ctx;
-	share_drop_all();
+	children_keep_only(NULL, 0);
 	sync();
 	return 0;
 }
@@ -108,8 +109,8 @@ static void shutdown_done(void *ctx)
 	c->power_off = true;
 	if (!c->out.stream)
 		agent_power_off();
+	power_off_soon(c->agent, UNHEARD_MS);
 	answer(c, 0, NULL);
-	power_off_soon(c->agent); /* if the host does not take notice */
 }
 
 static void start_shutdown(struct control *c, const struct msg *m)
@@ -183,8 +184,8 @@ static void control_closed(void *ctx, struct mux_stream *s, int error)
 
 	(void)s, (void)error;
 	c->out.stream = NULL;
-	if (c->power_off)
-		agent_power_off();
+	if (c->power_off) /* the last bytes may not have left yet */
+		power_off_soon(c->agent, HEARD_MS);
 	if (!c->busy)
 		control_free(c);
 }

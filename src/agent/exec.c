@@ -92,7 +92,7 @@ static void on_timer(struct loop_timer *t)
 	struct agent *a = e->agent;
 
 	if (e->state == EXEC_DRAINING)
-		e->grace_over = true;
+		exec_io_grace_over(e);
 	else if (e->pid && kill(-e->pid, SIGKILL) < 0)
 		kill(e->pid, SIGKILL);
 	exec_progress(e);
@@ -202,13 +202,14 @@ static int start(struct exec *e, const struct msg *m, struct smolvm_error *err)
 		return err_set(err, EBUSY, "the machine is not set up, or is shutting down");
 	rc = command_parse(&c, m->body, m->len, err);
 	if (rc == 0)
-		pid = command_start(&c, a->dev_fd, &io, err);
+		pid = command_start(&c, a->dev_fd, a->shared, &io, err);
 	e->tty = c.tty;
 	e->detach = c.detach;
 	command_fini(&c);
 	if (rc < 0 || pid < 0)
 		return rc < 0 ? rc : (int)pid;
 	e->state = EXEC_STARTING;
+	e->pumped = io.pumped;
 	e->pid = pid;
 	e->input.fd = io.in;
 	e->output[0].fd = io.out;

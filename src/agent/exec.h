@@ -61,6 +61,7 @@ struct exec_input {
  * @in:         a message that has not arrived whole.
  * @out:        messages that the stream had no room for.
  * @pid:        0 when there is no process (any more).
+ * @pumped:     standard streams are sockets of a process that ends them (pump.h).
  * @hung_up:    the client is gone; its output is thrown away.
  * @grace_over: what can be read now is the last.
  * @timer:      the grace, or the time until SIGKILL.
@@ -77,7 +78,7 @@ struct exec {
 	struct loop_watch status_watch;
 	struct exec_input input;
 	struct exec_output output[2];
-	bool tty, detach, hung_up, grace_over;
+	bool tty, detach, pumped, hung_up, grace_over;
 	struct loop_timer timer;
 };
 
@@ -89,6 +90,11 @@ void exec_io_begin(struct exec *e);
 
 /** exec_io_close() - close all of its standard streams. */
 void exec_io_close(struct exec *e);
+
+/**
+ * exec_io_grace_over() - the command has ended a while ago: what can be read at once is the last.
+ */
+void exec_io_grace_over(struct exec *e);
 
 /** exec_input_add() - bytes from the client. Return: 0, -EPROTO over the window, -ENOMEM. */
 int exec_input_add(struct exec *e, const uint8_t *p, size_t n);

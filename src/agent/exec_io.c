@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -76,13 +77,13 @@ void exec_output_pump(struct exec_output *o)
 		n = read(o->fd, message + MSG_HEADER, room);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && errno == EAGAIN && !e->grace_over)
+		if (n < 0 && errno == EAGAIN && (!e->grace_over || e->pumped))
 			break;
 		if (n > 0 && output_send(o, message, (size_t)n) < 0 && e->out.stream) {
 			mux_reset(e->out.stream, -ENOMEM); /* rather than output with a hole */
 			e->out.stream = NULL;
 		}
-		if (n <= 0 || o->drained > DRAIN_MAX) {
+		if (n <= 0 || (o->drained > DRAIN_MAX && !e->pumped)) {
 			exec_output_close(o); /* the end; EIO from a terminal */
 			return;
 		}
@@ -240,6 +241,14 @@ void exec_io_begin(struct exec *e)
 {
 	for (int i = 0; i < 2; i++)
 		watch_set(e->agent->loop, &e->output[i].watch, e->output[i].fd, LOOP_READ);
+}
+
+void exec_io_grace_over(struct exec *e)
+{
+	e->grace_over = true;
+	for (int i = 0; i < 2 && e->pumped; i++)
+		if (e->output[i].fd >= 0)
+			shutdown(e->output[i].fd, SHUT_WR);
 }
 
 void exec_io_close(struct exec *e)

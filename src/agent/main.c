@@ -81,6 +81,8 @@ static void fill_descriptors(void)
 {
 	int fd;
 
+	if (fcntl(2, F_GETFD) >= 0)
+		return;
 	do
 		fd = open("/dev/null", O_RDWR);
 	while (fd >= 0 && fd <= 2);

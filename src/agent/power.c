@@ -16,12 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "agent/share.h"
-
 #define TERM_MS	 2000
 #define KILL_MS	 1000
 #define FLUSH_MS 10000
-#define LAST_MS	 500
 #define SYNC_MS	 3000 /* without a loop, when the host is gone */
 #define STEP_NS	 1000000
 
@@ -37,13 +34,14 @@ static struct {
 static int flush_work(void *ctx)
 {
 	struct agent *a = ctx;
+	int rw_fd = a->rw_fd;
 	char path[64];
 
-	share_drop_all();
+	children_keep_only(&rw_fd, 1);
 	sync();
 	mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY, NULL);
-	if (a->rw_fd >= 0) {
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", a->rw_fd);
+	if (rw_fd >= 0) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", rw_fd);
 		mount(NULL, path, NULL, MS_REMOUNT | MS_RDONLY, NULL);
 	}
 	return 0;
@@ -106,10 +104,11 @@ static void off(struct loop_timer *t)
 	agent_power_off();
 }
 
-void power_off_soon(struct agent *a)
+void power_off_soon(struct agent *a, int ms)
 {
+	loop_cancel(a->loop, &down.timer);
 	down.timer = (struct loop_timer){ .fired = off };
-	loop_arm(a->loop, &down.timer, LAST_MS);
+	loop_arm(a->loop, &down.timer, ms);
 }
 
 /*
@@ -121,7 +120,7 @@ void agent_power_off(void)
 	pid_t pid = children_fork();
 
 	if (pid == 0) {
-		share_drop_all();
+		children_keep_only(NULL, 0);
 		sync();
 		_exit(0);
 	}

@@ -15,7 +15,7 @@
  */
 int power_down(struct agent *a, void (*done)(void *ctx), void *ctx);
 
-/** power_off_soon() - switch off after a moment in which the host may still be told something. */
-void power_off_soon(struct agent *a);
+/** power_off_soon() - switch off after @ms, in which the host may still be told something. */
+void power_off_soon(struct agent *a, int ms);
 
 #endif

@@ -124,6 +124,7 @@ static int mount_shares(struct setup_job *job, struct smolvm_error *err)
 				  .then_read_only = s->read_only };
 	int rc = share_owner(s, &m.uid, &m.gid, err);
 
+	job->agent->shared = true;
 	if (rc == 0)
 		rc = share_mount_all(job->agent, &m, shares_mounted, job, err);
 	return rc;

@@ -215,10 +215,3 @@ void share_begin(uint32_t number)
 	sh->watch.events = sh->out.rest.len ? 0 : LOOP_READ;
 	loop_add(sh->agent->loop, &sh->watch);
 }
-
-void share_drop_all(void)
-{
-	for (size_t i = 0; i < SHARES_MAX; i++)
-		if (shares[i])
-			close(shares[i]->fd);
-}

@@ -30,10 +30,4 @@ struct share_mounts {
 int share_mount_all(struct agent *a, const struct share_mounts *m, setup_done_fn *done, void *ctx,
 		    struct smolvm_error *err);
 
-/**
- * share_drop_all() - in a forked child: let go of the folders' connections, so that they end with
- * the agent's own side however long the child lives.
- */
-void share_drop_all(void);
-
 #endif

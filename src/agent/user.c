@@ -179,7 +179,7 @@ int user_resolve(const char *spec, const char *passwd, const char *group, struct
 	return 0;
 }
 
-/* The file's text, NULL when there is none worth reading: it is a stranger's, any type is possible. */
+/* The file's text, NULL when there is none worth reading: a stranger's file may be of any type. */
 static char *read_text(const char *path)
 {
 	AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
