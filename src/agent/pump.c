@@ -70,7 +70,7 @@ static void lane_write(struct lane *l)
 		l->at = l->len = 0;
 }
 
-static void lane_wait(const struct lane *l, struct pollfd p[2])
+static void lane_wait(const struct lane *l, struct pollfd *p)
 {
 	p[0] = (struct pollfd){ .fd = l->len ? -1 : l->from, .events = POLLIN };
 	p[1] = (struct pollfd){ .fd = l->to, .events = l->last ? 0 : POLLRDHUP };
@@ -78,7 +78,7 @@ static void lane_wait(const struct lane *l, struct pollfd p[2])
 		p[1].events |= POLLOUT;
 }
 
-static void lane_move(struct lane *l, const struct pollfd p[2])
+static void lane_move(struct lane *l, const struct pollfd *p)
 {
 	if (l->to < 0)
 		return;
@@ -96,7 +96,7 @@ static void lane_move(struct lane *l, const struct pollfd p[2])
 
 static _Noreturn void pump_run(const struct pump_lane given[PUMP_LANES])
 {
-	struct pollfd p[PUMP_LANES][2];
+	struct pollfd p[2 * PUMP_LANES];
 	int fds[2 * PUMP_LANES];
 
 	for (int i = 0; i < PUMP_LANES; i++) {
@@ -114,16 +114,16 @@ static _Noreturn void pump_run(const struct pump_lane given[PUMP_LANES])
 		bool open = false, draining = false;
 
 		for (int i = 0; i < PUMP_LANES; i++) {
-			lane_wait(&lanes[i], p[i]);
+			lane_wait(&lanes[i], p + 2 * i);
 			open |= lanes[i].to >= 0;
 			draining |= lanes[i].to >= 0 && lanes[i].last && !lanes[i].len;
 		}
 		if (!open)
 			_exit(0);
-		if (poll(p[0], 2 * PUMP_LANES, draining ? 0 : -1) < 0)
+		if (poll(p, 2 * PUMP_LANES, draining ? 0 : -1) < 0)
 			continue;
 		for (int i = 0; i < PUMP_LANES; i++)
-			lane_move(&lanes[i], p[i]);
+			lane_move(&lanes[i], p + 2 * i);
 	}
 }
 
