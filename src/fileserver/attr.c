@@ -101,7 +101,7 @@ int op_getattr(struct fileserver *fs, struct request *req, struct reply *rep)
 		r = fstat(h->fd, &st) < 0 ? -errno : 0;
 	else
 		r = node_stat(fs, req->node, &st);
-	return r < 0 ? r : reply_attr(fs, req->node, &st, rep);
+	return r != 0 ? r : reply_attr(fs, req->node, &st, rep);
 }
 
 int op_access(struct fileserver *fs, struct request *req, struct reply *rep)
@@ -251,5 +251,5 @@ int op_setattr(struct fileserver *fs, struct request *req, struct reply *rep)
 	if (r == 0 && fstat(nfd.fd, &st) < 0)
 		r = -errno;
 	node_fd_done(&nfd);
-	return r < 0 ? r : reply_attr(fs, req->node, &st, rep);
+	return r != 0 ? r : reply_attr(fs, req->node, &st, rep);
 }

@@ -84,7 +84,8 @@ int made_by(struct fileserver *fs, const struct request *req, int dir_fd, const 
 	if (fd < 0) {
 		if ((st->st_mode & S_IFMT) != (mode & S_IFMT))
 			return -ESTALE;
-		fd = opened = open_made(fs, dir_fd, name, st);
+		opened = open_made(fs, dir_fd, name, st);
+		fd = opened;
 		if (fd < 0)
 			return fd;
 	}
@@ -193,7 +194,7 @@ int op_symlink(struct fileserver *fs, struct request *req, struct reply *rep)
 	r = request_name(req, &name);
 	if (r == 0)
 		r = request_text(req, PATH_MAX - 1, &target);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	dir = node_dir_fd(fs, req->node);
 	if (dir < 0)

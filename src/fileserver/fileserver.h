@@ -19,7 +19,8 @@ struct fileserver;
  * @root_fd:   the directory or regular file, opened O_PATH; fileserver_create() takes it over on
  *             success.
  * @read_only: every change is refused with EROFS.
- * @data_max:  the most bytes of data in one READ or WRITE (offered to the guest as max_write).
+ * @data_max:  the most bytes of data in one READ or WRITE (offered to the guest as max_write);
+ *             4 KiB to 16 MiB.
  */
 struct fileserver_config {
 	int root_fd;
@@ -27,8 +28,20 @@ struct fileserver_config {
 	uint32_t data_max;
 };
 
+/**
+ * fileserver_create() - serve a share.
+ *
+ * To be called in the process that will serve, with the user, capabilities and RLIMIT_NOFILE that
+ * it will then have: at most half of the descriptors are used for the guest's open files, at most
+ * a quarter for directories. A descriptor of /proc/self/fd is taken; nothing else is needed of the
+ * file system outside the share.
+ * Return: 0, -EINVAL (data_max), -ENOTDIR (neither directory nor regular file), -ENOMEM, or what
+ * opening /proc/self/fd gave.
+ */
 int fileserver_create(struct fileserver **ret, const struct fileserver_config *config,
 		      struct smolvm_error *err);
+
+/** fileserver_destroy() - close everything, the share too. NULL is fine. */
 void fileserver_destroy(struct fileserver *fs);
 
 /**

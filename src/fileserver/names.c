@@ -121,7 +121,7 @@ static int rename_to(struct fileserver *fs, struct request *req, uint64_t new_di
 
 	if (r == 0)
 		r = request_name(req, &to.name);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	if ((flags & ~(unsigned int)(RENAME_NOREPLACE | RENAME_EXCHANGE)) != 0)
 		return -EINVAL;

@@ -182,7 +182,7 @@ void node_place(struct fileserver *fs, struct node *n, struct node *parent, cons
 
 	if (n->index == NODE_ROOT || parent == n)
 		return;
-	if (n->parent == parent->index && strcmp(n->name, name) == 0)
+	if (n->parent == parent->index && n->name != NULL && strcmp(n->name, name) == 0)
 		return;
 	copy = strdup(name);
 	n->nlookup++; /* so that both stay */

@@ -582,8 +582,10 @@ static void test_sparse(void)
 	CHECK(fstat(fd, &st) == 0 && st.st_blocks < 1024 && st.st_size == (64 << 20) + 3);
 	CHECK(fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 128 << 20) == 0);
 	CHECK(fstat(fd, &st) == 0 && st.st_size == (64 << 20) + 3);
-	CHECK(fallocate(fd, FALLOC_FL_ZERO_RANGE, 64 << 20, 3) == 0 || errno == EOPNOTSUPP);
-	CHECK(pread(fd, buf, 3, 64 << 20) == 3 && (memcmp(buf, "\0\0\0", 3) == 0));
+	if (fallocate(fd, FALLOC_FL_ZERO_RANGE, 64 << 20, 3) == 0)
+		CHECK(pread(fd, buf, 3, 64 << 20) == 3 && memcmp(buf, "\0\0\0", 3) == 0);
+	else if (errno != EOPNOTSUPP) /* tmpfs */
+		failed(__LINE__, "zero range");
 	CHECK(fallocate(fd, 0, 0, 65 << 20) == 0 && fstat(fd, &st) == 0);
 	CHECK(st.st_size == 65 << 20);
 	close(fd);

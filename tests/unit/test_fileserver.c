@@ -376,6 +376,13 @@ static void test_close_to_open(void **state)
 	assert_int_equal(guest_open(g, FUSE_OPEN, f, O_RDONLY, &o), 0);
 	assert_int_equal(guest_release(g, FUSE_RELEASE, o.fh), 0);
 
+	/* ESTALE comes once: a guest that cannot look up (its own /proc/self/fd) gets on. */
+	list(g);
+	host_write(g, "f", "and again");
+	assert_int_equal(guest_open(g, FUSE_OPEN, f, O_RDONLY, &o), -ESTALE);
+	assert_int_equal(guest_open(g, FUSE_OPEN, f, O_RDONLY, &o), 0);
+	assert_int_equal(guest_release(g, FUSE_RELEASE, o.fh), 0);
+
 	/* The way editors save: another file takes the name. */
 	list(g);
 	host_write(g, "new", "replaced");
