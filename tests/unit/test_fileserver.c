@@ -202,6 +202,7 @@ static void test_rename(void **state)
 {
 	struct guest *g = *state;
 	uint64_t a = guest_mkdir(g, ROOT, "a"), b = guest_mkdir(g, ROOT, "b"), in_a, fh, f;
+	uint64_t other;
 
 	in_a = guest_mkdir(g, a, "in");
 	f = guest_create(g, in_a, "f", O_RDWR, 0644, &fh);
@@ -221,11 +222,17 @@ static void test_rename(void **state)
 	assert_int_equal(guest_getattr(g, f, NULL), 0);
 	assert_true(host_has(g, "b/x/moved/f"));
 	assert_int_equal(guest_rename(g, ROOT, "b", ROOT, "c", 4), -EINVAL); /* RENAME_WHITEOUT */
+	other = guest_create(g, ROOT, "other", O_RDWR, 0644, &fh);
+	assert_int_equal(guest_release(g, FUSE_RELEASE, fh), 0);
+	assert_int_equal(guest_rename(g, in_a, "f", ROOT, "other", RENAME_EXCHANGE), 0);
+	assert_int_equal(guest_getattr(g, f, NULL), 0);
+	assert_int_equal(guest_getattr(g, other, NULL), 0);
 	/* Everything goes in the end, whatever moved where. */
 	guest_forget(g, a, 1);
 	guest_forget(g, b, 1);
 	guest_forget(g, in_a, 1);
 	guest_forget(g, f, 1);
+	guest_forget(g, other, 1);
 	assert_int_equal(g->fs->nodes.count, 1);
 }
 
