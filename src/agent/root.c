@@ -11,8 +11,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -36,6 +38,13 @@
 	"lowerdir=" LOWER ",upperdir=" UPPER ",workdir=" WORK ",redirect_dir=on,metacopy=on,xino=on"
 /* A sparse disk must not fill up with zeroes behind the machine's back. */
 #define EXT4_OPTIONS "noinit_itable,noauto_da_alloc"
+
+/*
+ * What one page fault in a program of the image reads around it, in sectors of 512 bytes. A request
+ * costs far more than its bytes do: programs of a few MiB start in a third less time than with the
+ * kernel's own 128 KiB.
+ */
+#define READ_AHEAD_SECTORS 2048ul
 
 struct mount_step {
 	const char *target, *type;
@@ -158,11 +167,20 @@ static void write_names(const char *hostname)
 	write_file(UPPER "/etc/hosts", text);
 }
 
+static void read_far_ahead(const char *device)
+{
+	AUTO_FD fd = open(device, O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		ioctl(fd, BLKRASET, READ_AHEAD_SECTORS); /* without it things are slower, no more */
+}
+
 static int mount_layers(const struct setup *s, int *ret_rw_fd, struct smolvm_error *err)
 {
 	const char *disk = s->read_only ? NULL : s->write_device;
 	int rc;
 
+	read_far_ahead(s->root_device);
 	if (mount(s->root_device, LOWER, "erofs", MS_RDONLY | MS_NOATIME, NULL) < 0)
 		return err_sys(err, "mounting the image (%s)", s->root_device);
 	if (disk && mount(disk, RW, "ext4", MS_NOATIME, EXT4_OPTIONS) < 0)

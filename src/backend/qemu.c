@@ -9,7 +9,8 @@
  * Emulated (TCG), three things are told to the guest that it could otherwise only measure, slowly
  * and at times wrongly: the frequency of the TSC (the host's), that of the APIC timer, and that
  * lock prefixes need not be patched. Boot hangs at random without the first. One emulator thread
- * serves all vCPUs: with several, code that another CPU is patching is translated now and then.
+ * serves several vCPUs: with a thread each, code that another CPU is patching is translated now and
+ * then. A single vCPU has a thread of its own, which is a little quicker.
  */
 #include "backend/backend.h"
 
@@ -92,15 +93,16 @@ static void add_all(struct args *a, const char *const *list)
 		add(a, "%s", *list);
 }
 
+/* A guest that is not told of nesting neither pays for it nor is attacked through it. */
 static void add_cpu(struct args *a, const struct backend_spec *s)
 {
-	/* A guest that is not told of nesting neither pays for it nor is attacked through it. */
+	add(a, "-accel");
 	if (s->accelerator == ACCEL_KVM)
-		add_all(a,
-			(const char *const[]){ "-accel", "kvm", "-cpu", "host,-svm,-vmx", NULL });
+		add(a, "kvm");
 	else
-		add_all(a, (const char *const[]){ "-accel", "tcg,thread=single", "-cpu", "max,-svm",
-						  NULL });
+		add(a, "tcg,thread=%s", s->cpus > 1 ? "single" : "multi");
+	add(a, "-cpu");
+	add(a, "%s", s->accelerator == ACCEL_KVM ? "host,-svm,-vmx" : "max,-svm");
 }
 
 static void add_kernel(struct args *a, const struct backend_spec *s)
