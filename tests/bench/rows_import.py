@@ -88,7 +88,7 @@ def import_rows(bench):
     kinds = {"docker": (archive, "docker-archive:" + archive),
              "oci": (layout, "oci:%s:1" % layout)}
     took = {}
-    for i in range(bench.rounds(3, 1)):
+    for i in bench.rounds(3, 1, 45):
         for kind, (source, name) in kinds.items():
             say("import: round %d, %s" % (i + 1, kind))
             took.setdefault(kind, []).append(ours(source))

@@ -42,7 +42,7 @@ def share_rows(bench):
     mib, files = (100, 2000) if not bench.quick else (50, 500)
     took = {"ours": [], "9p": [], "virtiofsd": []}
     failed = {}
-    for i in range(bench.rounds(3, 1)):
+    for i in bench.rounds(5, 1, 60):
         for way in took:
             say("share: round %d, %s" % (i + 1, way))
             if way in failed:

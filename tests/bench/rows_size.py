@@ -39,7 +39,7 @@ def qemu_of(processes):
 def memory_rows(bench):
     memory = bench.machine().memory_mib
     ours, qemu_own, ram, client, vmm, bare = [], [], [], [], [], []
-    for i in range(bench.rounds(3, 1)):
+    for i in bench.rounds(3, 1, 10):
         say("memory: round %d" % (i + 1))
         with sleeping_machine(bench.home) as (processes, _):
             kib = {name: pss_kib(pid) for pid, name in processes.items()}

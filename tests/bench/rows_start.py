@@ -28,7 +28,7 @@ def start_rows(bench):
         yield Skipped("start/cloud", e)
     took = {"ours": [], **{name: [] for name in commands}}
     run_true(bench.home)
-    for i in range(bench.rounds(21, 7)):
+    for i in bench.rounds(21, 7, 60, 5):
         say("start: round %d" % (i + 1))
         took["ours"].append(run_true(bench.home))
         for name, command in commands.items():
@@ -54,7 +54,7 @@ def timing_rows(bench):
     """Where the rest goes: what --timing says, and how much less bare QEMU's kernel takes."""
     parts = {}
     wall = []
-    for i in range(bench.rounds(11, 5)):
+    for i in bench.rounds(11, 5, 15, 3):
         say("timing: round %d" % (i + 1))
         r = smolvm("sandbox", "run", "--timing", "--", "true", home=bench.home)
         wall.append(r.seconds)
@@ -96,7 +96,7 @@ def python_rows(bench):
     r = smolvm(*run, home=bench.home)
     if r.out != "1\n":
         raise Skip("python3 in an image printed %r" % r.out)
-    for i in range(bench.rounds(9, 3)):
+    for i in bench.rounds(9, 3, 20, 3):
         say("python: round %d" % (i + 1))
         ours.append(smolvm(*run, home=bench.home).seconds)
         trues.append(run_true(bench.home).seconds)

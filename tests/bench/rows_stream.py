@@ -36,7 +36,7 @@ def stream_rows(bench):
     bench.machine()
     with sleeping_machine(bench.home) as (_, address), \
             peers.bare_port(bench.machine()) as (port, _):
-        for i in range(bench.rounds(5, 2)):
+        for i in bench.rounds(5, 2, 25, 2):
             say("streams: round %d" % (i + 1))
             texts = (client(tool, "smolvm", address, *jobs.values()),
                      client(tool, "port", str(port.fileno()), *jobs.values(),
@@ -68,7 +68,7 @@ def exec_rows(bench):
     """'true' in a machine that is up, through the library."""
     n = 200 if not bench.quick else 60
     p50, p99 = [], []
-    for i in range(bench.rounds(3, 1)):
+    for i in bench.rounds(3, 1, 10):
         say("exec: round %d" % (i + 1))
         values = parse_numbers(client(peers.program("execwork"), str(n), "true", env={
             **environment(bench.home), "SMOLVM_LIBEXEC": bench.build}), "exec")
