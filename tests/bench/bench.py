@@ -11,8 +11,8 @@ usage: bench.py [ROW...] [--quick] [-n ROUNDS] [--json FILE] [--list]
 
 Rounds of ours and of the others alternate, so that what else the host does hits both. "ratio" is
 ours by the other's, of medians; below one is better, for rates as well. Beside it stand the least
-and the greatest of the rounds. On a busy host there are fewer rounds, not a longer run. A row whose aim is missed is no failure: exit code 0 says only that
-the bench has run.
+and the greatest of the rounds. On a busy host there are fewer rounds, not a longer run. A row
+whose aim is missed is no failure: exit code 0 says only that the bench has run.
 """
 
 import argparse
