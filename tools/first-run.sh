@@ -23,13 +23,13 @@ cat <<EOT
 
 It is gone already; nothing is left behind. Go on with:
 
-  $name sandbox run -it -- sh                  a shell (leave it with ^D)
+  $name sandbox run -it -- sh            a shell (leave it with ^D)
   $name sandbox run -v "\$PWD":/work -w /work -- ls
-                                                     a folder of yours inside
-  docker save python:3.11 -o python.tar                an image from elsewhere ("podman save" too)
+                                               a folder of yours inside
+  docker save python:3.11 -o python.tar          an image from elsewhere ("podman save" too)
   $name sandbox run ./python.tar -- python3 -c 'print(6 * 7)'
-  $name sandbox run --help                     all options
-  $name doctor                                 what machines run on here, and why
+  $name sandbox run --help               all options
+  $name doctor                           what machines run on here, and why
 
 "sudo make install" puts smolvm into /usr/local/bin.
 EOT

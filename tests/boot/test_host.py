@@ -114,7 +114,8 @@ def without_qemu_in_the_path(t):
 
 @test()
 def without_mke2fs(t):
-    r = in_namespace(t, 'touch none; chmod 644 none; n=$PWD/none; for f in /sbin/mke2fs /usr/sbin/mke2fs; do '
+    r = in_namespace(t, 'touch none; chmod 644 none; n=$PWD/none; '
+                     'for f in /sbin/mke2fs /usr/sbin/mke2fs; do '
                      '[ ! -s $f ] || mount --bind $n $f; done; rm -f $n',
                      "sandbox", "run", "--", "true")
     r.fails(125, "mke2fs")
