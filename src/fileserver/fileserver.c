@@ -226,8 +226,7 @@ int op_init(struct fileserver *fs, struct request *req, struct reply *rep)
 	if (in.major == FUSE_KERNEL_VERSION) {
 		out.minor = in.minor < WIRE_MINOR ? in.minor : WIRE_MINOR;
 		out.flags = in.flags & INIT_FLAGS;
-		out.max_readahead = in.max_readahead < fs->data_max ? in.max_readahead
-								    : fs->data_max;
+		out.max_readahead = fs->data_max; /* the guest takes less if it wants */
 		out.max_background = BACKGROUND;
 		out.congestion_threshold = BACKGROUND * 3 / 4;
 		out.max_write = fs->data_max;
