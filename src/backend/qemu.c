@@ -93,7 +93,11 @@ static void add_all(struct args *a, const char *const *list)
 		add(a, "%s", *list);
 }
 
-/* A guest that is not told of nesting neither pays for it nor is attacked through it. */
+/*
+ * A guest that is not told of nesting neither pays for it nor is attacked through it. Fast string
+ * moves (erms, fsrm) are slow ones emulated: a kernel that believes in them copies and clears byte
+ * by byte.
+ */
 static void add_cpu(struct args *a, const struct backend_spec *s)
 {
 	add(a, "-accel");
@@ -102,7 +106,7 @@ static void add_cpu(struct args *a, const struct backend_spec *s)
 	else
 		add(a, "tcg,thread=%s", s->cpus > 1 ? "single" : "multi");
 	add(a, "-cpu");
-	add(a, "%s", s->accelerator == ACCEL_KVM ? "host,-svm,-vmx" : "max,-svm");
+	add(a, "%s", s->accelerator == ACCEL_KVM ? "host,-svm,-vmx" : "max,-svm,-erms,-fsrm");
 }
 
 static void add_kernel(struct args *a, const struct backend_spec *s)
