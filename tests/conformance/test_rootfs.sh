@@ -7,6 +7,8 @@
 #	test_rootfs.sh [TOOLS_DIR]      where mkrootfs and erofs_list are
 #
 # SMOLVM_TEST_DEBIAN=0 leaves out the image made from Debian's packages (mmdebstrap, a minute).
+# Words are split on purpose, and functions are called through a trap or by name.
+# shellcheck disable=SC1091,SC2015,SC2046,SC2086,SC2317
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 tools=$(cd "$here/../.." && cd "${1:-${SMOLVM_BUILD:-build}/tests/tools}" && pwd) || exit 1
