@@ -285,7 +285,7 @@ struct smolvm_machine_config {
  * Blocks until the machine is ready, at most 60 s.
  * Errors: -EINVAL (a value, with its name), -ENOENT (kernel, share, image or hypervisor missing),
  * -EEXIST (the name is taken), -ENOTSUP (the backend cannot do it), -ETIMEDOUT, -ENOSPC, -EIO (the
- * machine ended: why is in the message), -ENOMEM, -EINTR (smolvm_machine_cancel()).
+ * machine ended: why is in the message), -ENOMEM, -EINTR (smolvm_control_cancel()).
  */
 int smolvm_machine_start(struct smolvm *s, const struct smolvm_machine_config *config,
 			 struct smolvm_machine **ret, struct smolvm_error *err);

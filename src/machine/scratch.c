@@ -166,7 +166,7 @@ int scratch_create(const struct smolvm *s, unsigned int mib, struct smolvm_error
 	if (s->read_only)
 		return scratch_in_run_dir(s, mib, err);
 	template = open_template(s, mib, err);
-	if (template <0)
+	if (template < 0)
 		return template;
 	fd = open_nameless(store_scratch_dir(s), err);
 	if (fd < 0)

@@ -25,9 +25,8 @@ enum vmm_fd {
 /* The longest line before the streams' bytes in either direction, its newline included. */
 #define VMM_CONNECT_LINE_MAX 32u
 
-/* How long a machine may take until its agent greets, and then until it is set up. */
+/* How long a machine may take until its agent has greeted and is set up. */
 #define VMM_BOOT_TIMEOUT_MS 60000
-#define VMM_SETUP_TIMEOUT_MS 60000
 
 enum vmm_msg {
 	VMM_SPEC = 1,     /* to smolvm-vmm: TLV of enum vmm_key */

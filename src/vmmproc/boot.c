@@ -54,7 +54,8 @@ static void on_closed(void *ctx, struct mux_stream *s, int error)
 	struct vmm *v = ctx;
 
 	if (!v->ready)
-		vmm_end(v, EPROTO, "the guest gave no answer: %s", strerror(-error));
+		vmm_end(v, EPROTO, "the guest gave no answer%s%s", error ? ": " : "",
+			error ? strerror(-error) : "");
 }
 
 static const struct mux_stream_events setup_events = {

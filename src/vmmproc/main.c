@@ -14,6 +14,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -45,6 +46,7 @@
 	"; a kernel of one's own needs virtio-mmio with devices on its command line, "             \
 	"virtio console and block devices, EROFS, ext4, overlay and FUSE built in"
 #define DEATH_WAIT_MS 10000
+#define READS_AT_ONCE 16u
 
 /* The initramfs with the agent, linked in. */
 extern const uint8_t initramfs_start[], initramfs_end[];
@@ -193,24 +195,26 @@ static void show(const uint8_t *p, size_t n)
 		return;
 }
 
-static void drain_text(struct vmm *v, struct loop_watch *w, struct buf *text, bool forward)
+/* Read at most @reads times. Return: whether the end was reached. */
+static bool take_text(struct vmm *v, struct loop_watch *w, struct buf *text, unsigned int reads)
 {
 	uint8_t bytes[4096];
-	ssize_t n;
+	ssize_t n = 1;
 
-	while (w->fd >= 0 && (n = read(w->fd, bytes, sizeof(bytes))) > 0) {
+	while (w->fd >= 0 && reads-- && (n = read(w->fd, bytes, sizeof(bytes))) > 0) {
 		keep_tail(text, bytes, (size_t)n);
-		if (forward)
+		if (v->spec.verbose)
 			show(bytes, (size_t)n);
 	}
+	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
 }
 
 static void on_console(struct loop_watch *w, unsigned int events)
 {
 	struct vmm *v = w->ctx;
 
-	drain_text(v, w, &v->console_text, v->spec.verbose);
-	if (events & LOOP_HANGUP)
+	/* A guest that never stops talking does not keep the other events waiting. */
+	if (take_text(v, w, &v->console_text, READS_AT_ONCE))
 		loop_remove(v->loop, w);
 }
 
@@ -218,8 +222,7 @@ static void on_messages(struct loop_watch *w, unsigned int events)
 {
 	struct vmm *v = w->ctx;
 
-	drain_text(v, w, &v->messages_text, v->spec.verbose);
-	if (events & LOOP_HANGUP)
+	if (take_text(v, w, &v->messages_text, READS_AT_ONCE))
 		loop_remove(v->loop, w);
 }
 
@@ -228,8 +231,8 @@ static void on_hypervisor_end(struct loop_watch *w, unsigned int events)
 	struct vmm *v = w->ctx;
 	int status = 0;
 
-	drain_text(v, &v->console_watch, &v->console_text, v->spec.verbose);
-	drain_text(v, &v->messages_watch, &v->messages_text, v->spec.verbose);
+	take_text(v, &v->console_watch, &v->console_text, UINT_MAX);
+	take_text(v, &v->messages_watch, &v->messages_text, UINT_MAX);
 	while (waitpid(v->vm.pid, &status, 0) < 0 && errno == EINTR)
 		;
 	v->vm.pid = -1;
@@ -304,6 +307,7 @@ static int open_initramfs(struct vmm *v, struct smolvm_error *err)
 	return 0;
 }
 
+/* Before there is any thread: one that does not block a signal would die of it. */
 static int signal_fd(void)
 {
 	sigset_t set;
@@ -325,7 +329,7 @@ static int watch(struct vmm *v, struct loop_watch *w, int fd,
 	return loop_add(v->loop, w);
 }
 
-static int watch_all(struct vmm *v)
+static int watch_all(struct vmm *v, int signals)
 {
 	int rc = watch(v, &v->control_watch, VMM_FD_CONTROL, on_control);
 
@@ -333,16 +337,17 @@ static int watch_all(struct vmm *v)
 	rc = rc ? rc : watch(v, &v->pid_watch, v->vm.pidfd, on_hypervisor_end);
 	rc = rc ? rc : watch(v, &v->console_watch, v->vm.console_fd, on_console);
 	rc = rc ? rc : watch(v, &v->messages_watch, v->vm.messages_fd, on_messages);
-	return rc ? rc : watch(v, &v->signal_watch, signal_fd(), on_signal);
+	return rc ? rc : watch(v, &v->signal_watch, signals, on_signal);
 }
 
 static int start(struct vmm *v, struct smolvm_error *err)
 {
-	int rc = read_spec(v, err);
+	int rc = read_spec(v, err), signals = -1;
 
 	if (rc == 0)
 		rc = open_initramfs(v, err);
 	if (rc == 0) {
+		signals = signal_fd();
 		/* Made by the child's birth, inherited by nobody else. */
 		for (int fd = VMM_FD_CONTROL; fd < VMM_FD_SHARE + (int)SHARES_MAX; fd++)
 			fd_set_cloexec(fd, 1);
@@ -355,7 +360,7 @@ static int start(struct vmm *v, struct smolvm_error *err)
 		rc = share_create(v, i, VMM_FD_SHARE + (int)i, v->share_read_only[i], err);
 	if (rc < 0)
 		return rc;
-	if (watch_all(v) < 0 || channel_start(v) < 0)
+	if (watch_all(v, signals) < 0 || channel_start(v) < 0)
 		return err_nomem(err);
 	v->deadline = (struct loop_timer){ .fired = on_deadline, .ctx = v };
 	loop_arm(v->loop, &v->deadline, VMM_BOOT_TIMEOUT_MS);
