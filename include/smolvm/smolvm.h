@@ -355,9 +355,9 @@ struct smolvm_exec_result {
  * output has been written.
  *
  * Several threads may run commands in one machine.
- * Errors: -ENOENT (no such command: a shell's 127), -EACCES or -ENOEXEC (not executable: 126),
- * -EINVAL (user or directory), -ETIMEDOUT, -EINTR (cancelled), -ECONNRESET (the machine ended; the
- * message says how), -ENOMEM, -EIO.
+ * Errors: -ENOENT (no such command: a shell's 127), -EACCES, -ENOEXEC, -ENOTDIR, -ELOOP or -E2BIG
+ * (not executable: 126), -EINVAL (user or directory), -ETIMEDOUT, -EINTR (cancelled), -ECONNRESET
+ * (the machine ended; the message says how), -ENOMEM, -EIO.
  */
 int smolvm_exec(struct smolvm_machine *m, const struct smolvm_exec_config *config,
 		struct smolvm_exec_result *ret, struct smolvm_error *err);

@@ -243,8 +243,9 @@ const struct command command_image_import = {
 	.description =
 	"SOURCE is an archive that 'docker save' or 'podman save' made, an OCI layout (a folder, "
 	"or a tar of one), a root file system (a folder, or a tar, compressed or not), or - for an "
-	"archive on standard input. What was imported before, unchanged, costs nothing. 'smolvm "
-	"sandbox run' takes a SOURCE too and imports it on the way.",
+	"archive on standard input. SOURCE#TAG is one image of an archive or layout that holds "
+	"several. What was imported before, unchanged, costs nothing. 'smolvm sandbox run' takes "
+	"a SOURCE too and imports it on the way.",
 	.examples = {
 		{ "from docker", "docker save alpine | smolvm image import -" },
 		{ "a root file system", "smolvm image import ./rootfs.tar.gz --name mine" },

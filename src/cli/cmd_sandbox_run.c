@@ -202,6 +202,12 @@ static void run_fini(struct run *run)
 	run->timing.part_ns[RUN_TEARDOWN] = clock_ns() - began_ns;
 }
 
+/* What execve() says of a file that is there. */
+static bool is_not_executable(int r)
+{
+	return r == -EACCES || r == -ENOEXEC || r == -ENOTDIR || r == -ELOOP || r == -E2BIG;
+}
+
 /* The exit code, and the message where there is one to give. @started: the command was reached. */
 static int conclude(struct run *run, int r, bool started)
 {
@@ -219,7 +225,7 @@ static int conclude(struct run *run, int r, bool started)
 	show_error(&run->err);
 	if (started && r == -ENOENT)
 		return EXIT_RUN_NOT_FOUND;
-	if (started && (r == -EACCES || r == -ENOEXEC))
+	if (started && is_not_executable(r))
 		return EXIT_RUN_NOT_EXEC;
 	return EXIT_RUN_FAILED;
 }

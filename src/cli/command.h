@@ -10,8 +10,7 @@
 
 #include "cli/options.h"
 
-#define COMMAND_NAME_WORDS 2
-#define EXAMPLES_MAX	   8
+#define EXAMPLES_MAX 8
 
 /* Exit codes that are smolvm's own. */
 #define EXIT_FAILED	  1   /* a command of smolvm failed */

@@ -72,9 +72,7 @@ int main(int argc, char **argv)
 		return command_run(&command_version, argv + 1);
 	if (argv[0][0] == '-') {
 		show_message("unknown option %s; options stand behind the command, 'smolvm help' "
-			     "lists the "
-			     "commands",
-			     argv[0]);
+			     "lists the commands", argv[0]);
 		return EXIT_USAGE;
 	}
 	c = command_find(argv, &words);

@@ -106,14 +106,6 @@ int option_duration(const struct option_spec *spec, void *target, const char *va
 
 /* ---------------------------------------------------------------- the command line */
 
-const struct option_spec *options_find(const struct option_spec *specs, const char *name)
-{
-	for (; specs && specs->name; specs++)
-		if (!strcmp(specs->name, name))
-			return specs;
-	return NULL;
-}
-
 static int unknown_long(const struct option_spec *specs, const char *name, size_t len,
 			struct smolvm_error *err)
 {

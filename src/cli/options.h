@@ -106,7 +106,4 @@ struct arguments {
 int options_parse(const struct option_spec *specs, bool stop_at_first, char **argv, void *values,
 		  struct arguments *ret, struct smolvm_error *err);
 
-/** options_find() - by the long name, or NULL. */
-const struct option_spec *options_find(const struct option_spec *specs, const char *name);
-
 #endif
