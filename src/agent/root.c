@@ -118,7 +118,8 @@ static int make_upper(struct smolvm_error *err)
 {
 	struct stat st;
 
-	if ((mkdir(UPPER, 0755) < 0 && errno != EEXIST) || (mkdir(WORK, 0700) < 0 && errno != EEXIST))
+	if ((mkdir(UPPER, 0755) < 0 && errno != EEXIST) ||
+	    (mkdir(WORK, 0700) < 0 && errno != EEXIST))
 		return err_sys(err, "making the writable layer");
 	if (stat(LOWER, &st) < 0)
 		return err_sys(err, "looking at the image");

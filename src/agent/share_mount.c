@@ -204,7 +204,8 @@ static void on_timeout(struct loop_timer *t)
 
 	kill(mg->child.pid, SIGKILL);
 	children_forget(&mg->agent->children, &mg->child);
-	finish(mg, err_set(&mg->err, ETIMEDOUT, "mounting shared folders: the host does not answer"));
+	finish(mg, err_set(&mg->err, ETIMEDOUT,
+			   "mounting shared folders: the host does not answer"));
 }
 
 int share_mount_all(struct agent *a, const struct share_mounts *m, setup_done_fn *done, void *ctx,

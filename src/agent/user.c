@@ -165,7 +165,7 @@ int user_resolve(const char *spec, const char *passwd, const char *group, struct
 	ret->uid = id;
 	ret->gid = 0;
 	ret->n_groups = 0;
-	strcpy(ret->home, "/");
+	snprintf(ret->home, sizeof(ret->home), "/");
 	if (known) {
 		parse_id(f[2], &ret->uid);
 		parse_id(f[3], &ret->gid);
