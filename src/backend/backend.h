@@ -42,7 +42,10 @@ void backend_host_look(struct backend_host *ret);
 /** backend_host_measure() - run a tiny guest in KVM, within 300 ms. */
 void backend_host_measure(struct backend_host *h);
 
-/** backend_host_recall() - what an earlier measurement of this boot found. 0 or -EINVAL. */
+/**
+ * backend_host_recall() - what an earlier measurement of this boot found.
+ * Return: 0, or -EINVAL for what has to be measured again.
+ */
 int backend_host_recall(struct backend_host *h, int verdict);
 
 /**

@@ -36,7 +36,8 @@ void backend_host_measure(struct backend_host *h)
 
 int backend_host_recall(struct backend_host *h, int verdict)
 {
-	if (verdict != KVM_FINE && verdict != KVM_EMULATING && verdict != KVM_BROKEN)
+	/* What is broken may be mended (another hypervisor ends), and is found out quickly. */
+	if (verdict != KVM_FINE && verdict != KVM_EMULATING)
 		return -EINVAL;
 	set(h, (enum kvm_state)verdict);
 	return 0;

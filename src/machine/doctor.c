@@ -109,8 +109,7 @@ static void check_backends(struct smolvm_diagnosis *d, const struct backend_host
 				 : p.accelerator == ACCEL_KVM
 					 ? "the first backend that is usable here"
 					 : "the first backend that is usable here; emulated, since "
-					   "KVM is not "
-					   "usable");
+					   "KVM is not usable");
 		}
 		if (p.program[0])
 			check_version(d, p.program);

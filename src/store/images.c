@@ -69,7 +69,9 @@ static int read_names(struct smolvm *s, struct store_image *image, struct smolvm
 			break;
 	}
 	db_finish(q);
-	return rc < 0 ? rc : rc == 1 && n < NAMES_MAX ? err_nomem(err) : 0;
+	if (rc < 0)
+		return rc;
+	return !image->names || (rc == 1 && n < NAMES_MAX) ? err_nomem(err) : 0;
 }
 
 /* Fills in everything from the current row of @q, whose columns are IMAGE_COLUMNS. */
