@@ -237,8 +237,10 @@ struct smolvm_share {
 
 #define SMOLVM_CPUS_MAX         64
 #define SMOLVM_MEMORY_MIB_MIN   64
+#define SMOLVM_MEMORY_MIB_MAX   (8u << 20)
 #define SMOLVM_MEMORY_MIB       1024 /* default; the host gives it only as the guest touches it */
 #define SMOLVM_STORAGE_MIB_MIN  64
+#define SMOLVM_STORAGE_MIB_MAX  (16u << 20)
 #define SMOLVM_STORAGE_MIB      20480 /* default; sparse */
 
 /**

@@ -90,11 +90,11 @@ const struct option_spec run_options[] = {
 	{ .name = "cpus", .argument = "N", .parse = option_number, AT(cpus), .min = 1,
 	  .max = SMOLVM_CPUS_MAX, .group = "The machine", .help = "virtual CPUs (1)" },
 	{ .letter = 'm', .name = "mem", .argument = "SIZE", .parse = option_mib, AT(memory_mib),
-	  .min = SMOLVM_MEMORY_MIB_MIN, .max = 16 << 20,
+	  .min = SMOLVM_MEMORY_MIB_MIN, .max = SMOLVM_MEMORY_MIB_MAX,
 	  .help = "memory, in MiB or with a unit: 512, 512m, 2g (1g); the host gives it only "
 	  "as it is used" },
 	{ .name = "storage", .argument = "SIZE", .parse = option_gib, AT(storage_mib),
-	  .min = SMOLVM_STORAGE_MIB_MIN, .max = 16 << 20,
+	  .min = SMOLVM_STORAGE_MIB_MIN, .max = SMOLVM_STORAGE_MIB_MAX,
 	  .help = "room for what is written to the root file system, in GiB or with a unit: "
 	  "20, 512m (20g); takes only what is used" },
 	{ .name = "name", .argument = "NAME", .parse = option_string, AT(name),

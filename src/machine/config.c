@@ -18,8 +18,6 @@
 
 #define NAME_LEN_MAX 63
 #define PATH_LEN_MAX 4095
-#define MEMORY_MIB_MAX (8u << 20)
-#define STORAGE_MIB_MAX (16u << 20)
 
 static bool name_is_valid(const char *name, const char *also)
 {
@@ -41,16 +39,16 @@ static int check_sizes(const struct smolvm_machine_config *c, struct smolvm_erro
 	if (c->memory_mib && c->memory_mib < SMOLVM_MEMORY_MIB_MIN)
 		return err_set(err, EINVAL, "%u MiB of memory are too little: give at least %u MiB",
 			       c->memory_mib, SMOLVM_MEMORY_MIB_MIN);
-	if (c->memory_mib > MEMORY_MIB_MAX)
+	if (c->memory_mib > SMOLVM_MEMORY_MIB_MAX)
 		return err_set(err, EINVAL, "%u MiB of memory are too much: at most %u MiB",
-			       c->memory_mib, MEMORY_MIB_MAX);
+			       c->memory_mib, SMOLVM_MEMORY_MIB_MAX);
 	if (c->storage_mib && c->storage_mib < SMOLVM_STORAGE_MIB_MIN)
 		return err_set(err, EINVAL,
 			       "%u MiB of storage are too little: give at least %u MiB",
 			       c->storage_mib, SMOLVM_STORAGE_MIB_MIN);
-	if (c->storage_mib > STORAGE_MIB_MAX)
+	if (c->storage_mib > SMOLVM_STORAGE_MIB_MAX)
 		return err_set(err, EINVAL, "%u MiB of storage are too much: at most %u MiB",
-			       c->storage_mib, STORAGE_MIB_MAX);
+			       c->storage_mib, SMOLVM_STORAGE_MIB_MAX);
 	return 0;
 }
 

@@ -83,7 +83,7 @@ enum exec_msg {
 	EXEC_CLOSE, /* u8 1 or 2: nobody reads this output any more; the command gets SIGPIPE */
 	EXEC_WINDOW_ADD,   /* u8 stream (0, 1, 2), u32 bytes; in both directions */
 	EXEC_STARTED = 64, /* u32: process id in the guest */
-	EXEC_FAILED,       /* TLV of enum failure_key, and EXIT code in FAILURE_ERRNO's terms */
+	EXEC_FAILED,       /* TLV of enum failure_key: not started, and why; the last message */
 	EXEC_STDOUT,       /* bytes */
 	EXEC_STDERR,       /* bytes; not with a terminal */
 	EXEC_EXIT,         /* u8 1 when a signal ended it, u8 exit code or signal */

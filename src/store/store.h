@@ -6,8 +6,8 @@
  *	images/<hex>.erofs  root file systems, named by the digits of the image's id
  *	tmp/                imports under way, each a file whose lock is held
  *	scratch/            disks that machines start from
- *	run/                machines that run, when the folder was chosen with SMOLVM_HOME; else
- *	                    they are in $XDG_RUNTIME_DIR/smolvm
+ *	run/                machines that run; where no SMOLVM_HOME was named they are in
+ *	                    $XDG_RUNTIME_DIR/smolvm, if there is one
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H

@@ -128,6 +128,18 @@ def the_machine_process_is_killed(t):
 
 
 @test()
+def the_machine_process_is_asked_to_end(t):
+    # The threads that serve shared folders leave the signal to the one that clears up.
+    os.mkdir(t.path("shared"))
+    running = t.start_sandbox("-v", t.path("shared") + ":/shared", *FOREVER)
+    running.says(b"up\n")
+    for pid in t.processes("smolvm-vmm"):
+        os.kill(pid, signal.SIGTERM)
+    running.wait(15).fails(125, "ended by signal 15")
+    t.leaves_nothing()
+
+
+@test()
 def the_hypervisor_is_killed(t):
     running = t.start_sandbox(*FOREVER)
     running.says(b"up\n")
