@@ -40,13 +40,24 @@ static size_t status_index(const struct smolvm_check *check)
 	return check->status < 0 ? 0 : check->status > 2 ? 2 : (size_t)check->status;
 }
 
+/* A backend that is chosen, and nothing missing that every machine needs. */
+static bool can_run(const struct smolvm_diagnosis *d)
+{
+	const struct smolvm_check *check;
+
+	for (check = d->checks; check < d->checks + d->n_checks; check++)
+		if (check->status == 2 && strcmp(check->area, "backend"))
+			return false;
+	return d->backend[0] != '\0';
+}
+
 static void print_json(const struct smolvm_diagnosis *d)
 {
 	struct json_out j = { .f = stdout };
 	const struct smolvm_check *check;
 
 	json_open(&j, NULL, '{');
-	json_bool(&j, "usable", d->backend[0] != '\0');
+	json_bool(&j, "usable", can_run(d));
 	json_string(&j, "backend", d->backend);
 	json_string(&j, "accelerator", d->accelerator);
 	json_string(&j, "reason", d->reason);
@@ -96,14 +107,14 @@ static void print_table(const struct smolvm_diagnosis *d)
 				print_check(check, check == first, width);
 	}
 	putchar('\n');
-	if (d->backend[0]) {
+	if (can_run(d)) {
 		printf("Machines run on %s%s%s%s%s%s", show_colour(stdout, COLOUR_BOLD), d->backend,
 		       d->accelerator[0] ? " with " : "", d->accelerator, show_plain(stdout),
 		       d->reason[0] ? ": " : ".");
 		show_fold(stdout, 0, 32, d->reason);
 	} else {
-		printf("Machines cannot run here%s", d->reason[0] ? ": " : ".");
-		show_fold(stdout, 0, 26, d->reason);
+		fputs("Machines cannot run here: ", stdout);
+		show_fold(stdout, 0, 26, d->backend[0] ? "see what is marked above" : d->reason);
 	}
 }
 
@@ -148,7 +159,7 @@ static int judge(const struct smolvm_diagnosis *d, bool strict)
 	for (i = 0; strict && i < d->n_checks; i++)
 		if (d->checks[i].status)
 			return EXIT_FAILED;
-	return d->backend[0] ? 0 : EXIT_FAILED;
+	return can_run(d) ? 0 : EXIT_FAILED;
 }
 
 static int doctor_run(const struct command *c, void *values, const struct arguments *args)

@@ -211,16 +211,21 @@ def output_that_cannot_be_written_is_an_error(t):
         check(r.returncode != 0, "%s: exit code 0" % (args,))
 
 
+# Without a kernel, which these tests do not need, machines cannot run.
+DOCTOR = 0 if os.path.exists(os.path.join(BUILD, "vmlinux")) else 1
+
+
 @test()
 def doctor(t):
-    r = t.run("doctor").gives(0, err=b"")
+    r = t.run("doctor").gives(DOCTOR, err=b"")
     for word in ("qemu", "kvm", "kernel"):
         check(word in r.text().lower(), "no %s in %s" % (word, r.describe()))
 
 
 @test()
 def doctor_as_json(t):
-    found = json.loads(t.run("doctor", "--json").gives().out)
+    found = json.loads(t.run("doctor", "--json").gives(DOCTOR).out)
+    same(found["usable"], DOCTOR == 0, "whether machines can run")
     check(found["backend"] in ("", "qemu", "builtin"), found)
     names = {c["name"] for c in found["checks"]}
     check(any("kvm" in n for n in names) and "qemu" in names, names)
@@ -230,21 +235,31 @@ def doctor_as_json(t):
 
 @test()
 def doctor_of_one_backend(t):
-    t.run("doctor", "--backend", "qemu").gives()
+    t.run("doctor", "--backend", "qemu").gives(DOCTOR)
     r = t.run("doctor", "--backend", "no-such")
     check(r.rc != 0 and b"no-such" in r.err, r.describe())
 
 
 @test()
 def doctor_strict(t):
-    usable = json.loads(t.run("doctor", "--json").gives().out)["backend"] != ""
+    usable = json.loads(t.run("doctor", "--json").gives(DOCTOR).out)["usable"]
     r = t.run("doctor", "--strict", env={"PATH": "/nonexistent"})
     check(not usable or r.rc in (0, 1), r.describe())
 
 
 @test()
+def doctor_misses_the_other_program_and_the_kernel(t):
+    alone = {"SMOLVM_LIBEXEC": "/nonexistent"}
+    r = t.run("doctor", env=alone).gives(1, err=b"")
+    for words in ("smolvm-vmm", "vmlinux", "cannot run"):
+        check(words in r.text(), "no %s in %s" % (words, r.describe()))
+    found = json.loads(t.run("doctor", "--json", env=alone).gives(1).out)
+    check(found["usable"] is False, found)
+
+
+@test()
 def doctor_changes_nothing(t):
-    t.run("doctor").gives()
+    t.run("doctor").gives(DOCTOR)
     check(not os.path.exists(t.home), "it made %s" % os.listdir(t.tmp))
 
 
