@@ -85,7 +85,7 @@ char *path_find_tool(const char *name)
 	AUTO_FREE char *all = NULL;
 	char *save = NULL;
 
-	if (asprintf(&all, "%s:/usr/sbin:/sbin:/usr/bin", path ? path : "/usr/bin") < 0) {
+	if (asprintf(&all, "%s:/usr/sbin:/sbin", path ? path : "/usr/bin:/bin") < 0) {
 		all = NULL;
 		return NULL;
 	}

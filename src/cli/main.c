@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -59,6 +60,8 @@ int main(int argc, char **argv)
 	if (open_standard_fds() < 0 || argc < 1)
 		return EXIT_FAILED;
 	setlocale(LC_CTYPE, "");
+	/* A file that may not grow further (ulimit -f) is an error with a name, not an end. */
+	sigaction(SIGXFSZ, &(struct sigaction){ .sa_handler = SIG_IGN }, NULL);
 	argv++;
 	if (!argv[0]) {
 		help_overview(stderr);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/err.h"
@@ -157,12 +158,27 @@ static int scratch_in_run_dir(const struct smolvm *s, unsigned int mib, struct s
 	return rc < 0 ? rc : fd_take(&fd);
 }
 
+/* The disk is sparse, but a file of its whole size all the same. */
+static int check_file_limit(unsigned int mib, struct smolvm_error *err)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
+	    limit.rlim_cur >= (rlim_t)mib << 20)
+		return 0;
+	return err_set(err, EFBIG, "files may not be larger than %llu MiB here (ulimit -f), and the "
+		       "machine's disk has %u MiB: raise that, or give less --storage",
+		       (unsigned long long)limit.rlim_cur >> 20, mib);
+}
+
 int scratch_create(const struct smolvm *s, unsigned int mib, struct smolvm_error *err)
 {
 	AUTO_FD template = -1;
 	AUTO_FD fd = -1;
-	int rc;
+	int rc = check_file_limit(mib, err);
 
+	if (rc < 0)
+		return rc;
 	if (s->read_only)
 		return scratch_in_run_dir(s, mib, err);
 	template = open_template(s, mib, err);

@@ -42,6 +42,8 @@
 /* What the guest's console says when its kernel, or the agent, gives up. */
 #define PANIC_TEXT "Kernel panic - not syncing: "
 #define AGENT_TEXT "smolvm-agent: "
+/* A kernel without ACPI can say that it is off, and no more than that. */
+static const char *const off_texts[] = { "reboot: Power down", "reboot: System halted" };
 #define KERNEL_ADVICE                                                                              \
 	"; a kernel of one's own needs virtio-mmio with devices on its command line, "             \
 	"virtio console and block devices, EROFS, ext4, overlay and FUSE built in"
@@ -209,6 +211,15 @@ static bool take_text(struct vmm *v, struct loop_watch *w, struct buf *text, uns
 	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
 }
 
+static void end_if_off(struct vmm *v)
+{
+	const struct buf *b = &v->console_text;
+
+	for (size_t i = 0; b->len && i < sizeof(off_texts) / sizeof(*off_texts); i++)
+		if (memmem(buf_peek(b), b->len, off_texts[i], strlen(off_texts[i])))
+			vmm_end(v, EIO, "the guest switched itself off");
+}
+
 static void on_console(struct loop_watch *w, unsigned int events)
 {
 	struct vmm *v = w->ctx;
@@ -216,6 +227,7 @@ static void on_console(struct loop_watch *w, unsigned int events)
 	/* A guest that never stops talking does not keep the other events waiting. */
 	if (take_text(v, w, &v->console_text, READS_AT_ONCE))
 		loop_remove(v->loop, w);
+	end_if_off(v);
 }
 
 static void on_messages(struct loop_watch *w, unsigned int events)

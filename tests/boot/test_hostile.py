@@ -51,4 +51,9 @@ def a_guest_that_switches_itself_off_is_said_to(t):
     hostile(t, "off").fails(125, "switched itself off")
 
 
+@test()
+def a_panic_is_said_to_be_one(t):
+    hostile(t, "panic").fails(125, "panicked")
+
+
 main()

@@ -2,7 +2,7 @@
 /*
  * A guest's root that attacks the host through the agent's own channel: run inside a machine.
  *
- * hostile garbage|opens|greeting|frames|deaf|off|loop
+ * hostile garbage|opens|greeting|frames|deaf|off|panic
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -14,6 +14,8 @@
 #include <sys/ptrace.h>
 #include <sys/reboot.h>
 #include <sys/syscall.h>
+#include <sys/user.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define CHANNEL	  "/dev/vport"
@@ -118,6 +120,20 @@ static void deaf(void)
 		pause();
 }
 
+/* The agent, which is process 1, crashes: the kernel panics. */
+static void crash(void)
+{
+	struct user_regs_struct regs;
+
+	if (ptrace(PTRACE_ATTACH, 1, 0, 0) < 0 || waitpid(1, NULL, __WALL) < 0 ||
+	    ptrace(PTRACE_GETREGS, 1, 0, &regs) < 0)
+		fail("ptrace");
+	regs.rip = 0;
+	regs.orig_rax = (unsigned long long)-1;
+	if (ptrace(PTRACE_SETREGS, 1, 0, &regs) < 0 || ptrace(PTRACE_DETACH, 1, 0, 0) < 0)
+		fail("ptrace");
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
@@ -126,6 +142,8 @@ int main(int argc, char **argv)
 		deaf();
 	else if (!strcmp(mode, "off"))
 		reboot(RB_AUTOBOOT);
+	else if (!strcmp(mode, "panic"))
+		crash();
 	else if (!strcmp(mode, "garbage"))
 		garbage(steal());
 	else if (!strcmp(mode, "opens"))
