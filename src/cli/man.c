@@ -146,6 +146,9 @@ static void environment(FILE *f)
 		{ "NO_COLOR", "if set and not empty, no colours are used on a terminal" },
 		{ "SMOLVM_BACKEND", "the backend to use where --backend is not given" },
 		{ "SMOLVM_HOME", "the state folder, with images and machines" },
+		{ "SMOLVM_LIBEXEC",
+		  "the folder of smolvm-vmm and vmlinux, where they are neither beside the "
+		  "program nor where smolvm was installed" },
 		{ "XDG_DATA_HOME",
 		  "without SMOLVM_HOME, the state folder is the folder smolvm in this "
 		  "one; without either, it is ~/.local/share/smolvm" },

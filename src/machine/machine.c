@@ -159,7 +159,8 @@ static int find_programs(struct start *st, const struct smolvm_machine_config *c
 	st->vmm_path = program_file("smolvm-vmm");
 	if (!st->vmm_path)
 		return err_set(err, ENOENT,
-			       "smolvm-vmm is not where smolvm is: build or install both");
+			       "smolvm-vmm is neither beside this program nor installed: build "
+			       "or install it, or name its folder with SMOLVM_LIBEXEC");
 	st->kernel = c->kernel ? realpath(c->kernel, NULL) : program_file("vmlinux");
 	if (!st->kernel && c->kernel)
 		return err_sys(err, "cannot open the kernel %s", c->kernel);

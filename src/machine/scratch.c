@@ -166,7 +166,8 @@ static int check_file_limit(unsigned int mib, struct smolvm_error *err)
 	if (getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
 	    limit.rlim_cur >= (rlim_t)mib << 20)
 		return 0;
-	return err_set(err, EFBIG, "files may not be larger than %llu MiB here (ulimit -f), and the "
+	return err_set(err, EFBIG,
+		       "files may not be larger than %llu MiB here (ulimit -f), and the "
 		       "machine's disk has %u MiB: raise that, or give less --storage",
 		       (unsigned long long)limit.rlim_cur >> 20, mib);
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Shared folders from inside a guest: a POSIX file-system test, fsx, fio, and what the host does."""
+"""Shared folders from inside a guest: a POSIX file-system test, fsx, fio, the host's changes."""
 
 from lib import *
 
