@@ -69,6 +69,7 @@ install: ## install what "make" has built, under DESTDIR and PREFIX (/usr/local)
 	@ninja -C $(BUILD) --quiet
 	@DESTDIR='$(DESTDIR)' meson install -C $(BUILD) --no-rebuild --quiet
 	@install -D -m 0644 $(BUILD)/vmlinux '$(DESTDIR)$(abspath $(PREFIX))/lib/smolvm/vmlinux'
+	@[ -n '$(DESTDIR)' ] || ldconfig 2>/dev/null || true
 	@echo "installed: $(DESTDIR)$(abspath $(PREFIX))/bin/smolvm"
 
 clean: ## remove what was built here (the guest kernel stays in its cache)
