@@ -43,7 +43,11 @@
 #define PANIC_TEXT "Kernel panic - not syncing: "
 #define AGENT_TEXT "smolvm-agent: "
 /* A kernel without ACPI can say that it is off, and no more than that. */
-static const char *const off_texts[] = { "reboot: Power down", "reboot: System halted" };
+static const char *const off_texts[] = {
+	"reboot: System halted",
+	"reboot: Power off not available",
+	"reboot: Power down",
+};
 #define KERNEL_ADVICE                                                                              \
 	"; a kernel of one's own needs virtio-mmio with devices on its command line, "             \
 	"virtio console and block devices, EROFS, ext4, overlay and FUSE built in"
