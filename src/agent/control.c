@@ -137,7 +137,7 @@ static const struct {
 static void control_data(void *ctx, struct mux_stream *s, const uint8_t *p, size_t n)
 {
 	struct control *c = ctx;
-	struct msg m;
+	struct msg m = { 0 };
 	long k;
 
 	mux_consumed(s, n);

@@ -193,7 +193,7 @@ static void on_exit_of_child(struct child *c, int status)
 static int start(struct exec *e, const struct msg *m, struct smolvm_error *err)
 {
 	struct agent *a = e->agent;
-	struct command_io io;
+	struct command_io io = { .in = -1 };
 	struct command c;
 	pid_t pid = 0;
 	int rc;

@@ -125,7 +125,7 @@ static int mount_one(const struct share_spec *spec, struct smolvm_error *err)
 
 static _Noreturn void child_run(const struct share_mounts *m, int report_fd)
 {
-	struct report r;
+	struct report r = { .index = 0 };
 
 	for (uint32_t i = 0; i < m->n; i++) {
 		memset(&r, 0, sizeof(r));

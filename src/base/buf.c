@@ -42,7 +42,7 @@ uint8_t *buf_reserve(struct buf *b, size_t n)
 	data = malloc(cap);
 	if (!data)
 		return NULL;
-	if (b->len)
+	if (b->data)
 		memcpy(data, b->data + b->head, b->len);
 	free(b->data);
 	b->data = data;

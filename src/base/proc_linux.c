@@ -200,7 +200,7 @@ int proc_run(const struct proc_config *c, int timeout_ms, struct smolvm_error *e
 {
 	AUTO_FD pidfd = -1;
 	int status = 0, rc;
-	pid_t pid;
+	pid_t pid = -1;
 
 	rc = proc_spawn(c, &pid, &pidfd, err);
 	if (rc < 0)

@@ -68,9 +68,9 @@ struct name_list {
 
 static int add_name(struct name_list *l, const char *name)
 {
-	char **grown = l->names;
-
 	if (l->n == l->cap) {
+		char **grown;
+
 		l->cap = l->cap ? 2 * l->cap : 64;
 		grown = realloc(l->names, l->cap * sizeof(*grown));
 		if (!grown)

@@ -51,7 +51,7 @@ static void init_dir(struct inode *i, uint32_t parent, uint16_t depth, uint16_t 
 
 int tree_init(struct tree *t, struct budget *budget, uint64_t max_inodes)
 {
-	uint32_t root;
+	uint32_t root = 0;
 	int r;
 
 	memset(t, 0, sizeof(*t));
@@ -303,7 +303,7 @@ int tree_link(struct tree *t, uint32_t dir, const char *text, size_t len, uint32
 int tree_mkdir(struct tree *t, uint32_t dir, const char *text, size_t len, uint16_t layer,
 	       uint32_t *ret)
 {
-	uint32_t inode;
+	uint32_t inode = 0;
 	int r = tree_new(t, S_IFDIR, &inode);
 
 	if (r < 0)

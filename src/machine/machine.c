@@ -9,6 +9,7 @@
  * side dies, the other notices and clears up; when both are killed at once, nothing is left but a
  * folder whose lock is free, which the next smolvm removes.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -372,6 +373,7 @@ static int run_start(struct smolvm *s, struct smolvm_machine *m, struct start *s
 		rc = take_name(s, st, c, err);
 	if (rc < 0)
 		return rc;
+	assert(st->run_dir);
 	m->name = strdup(st->name);
 	m->runs_dir = strdup(store_run_dir(s));
 	m->run_dir = strdup(st->run_dir);

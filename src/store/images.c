@@ -327,7 +327,7 @@ static int drop_name(struct smolvm *s, const char *name, struct smolvm_error *er
 		return err_set(err, ENOENT, "there is no image with the name %s", name);
 	if (rc < 0)
 		return rc;
-	while (image.names[left])
+	while (image.names && image.names[left])
 		left++;
 	if (--left > 0)
 		rc = db_run(s->db, err, "DELETE FROM names WHERE name = ?", "s", name);

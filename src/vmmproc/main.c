@@ -314,10 +314,11 @@ static int read_spec(struct vmm *v, struct smolvm_error *err)
 
 static int open_initramfs(struct vmm *v, struct smolvm_error *err)
 {
+	size_t len = (uintptr_t)initramfs_end - (uintptr_t)initramfs_start;
 	int fd = fd_memfd("initramfs");
 
 	if (fd < 0 ||
-	    fd_write_all(fd, initramfs_start, (size_t)(initramfs_end - initramfs_start)) < 0)
+	    fd_write_all(fd, initramfs_start, len) < 0)
 		return err_set(err, ENOMEM, "no memory for the initramfs");
 	v->spec.initramfs_fd = fd;
 	return 0;
