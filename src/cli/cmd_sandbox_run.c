@@ -275,7 +275,7 @@ const struct command command_sandbox_run = {
 	"gone with it.\n\n"
 	"IMAGE is the name or ID of an image that was imported before, or what 'smolvm image "
 	"import' takes: an archive of 'docker save' or 'podman save', an OCI layout, a root "
-	"file system (folders need a slash: ./rootfs), or - for an archive on standard input. "
+	"file system (a folder as ./rootfs, so that no image's name is meant), or - for an archive on standard input. "
 	"Without IMAGE, that is with -- in its place, the command runs in the built-in image "
 	"(busybox). What follows IMAGE belongs to the command, options too; without a "
 	"command, the image's own is run. The image's entrypoint, environment, folder and "

@@ -76,7 +76,8 @@ const struct option_spec run_options[] = {
 	  .help = "run it on a terminal; needs one as standard input, which goes to the "
 	  "command" },
 	{ .name = "timeout", .argument = "TIME", .parse = option_duration, AT(timeout_ms),
-	  .help = "end it after this time (30s, 5m, 1h30m, 500ms), exit with 124" },
+	  .help = "end it after this time (30s, 5m, 1h30m, 500ms), counted from its start in "
+	  "the booted machine; exit with 124" },
 
 	{ .letter = 'v', .name = "volume", .argument = "HOST:GUEST[:ro]", .parse = parse_volume,
 	  .repeats = true, .group = "Files", .complete = COMPLETE_FILE,

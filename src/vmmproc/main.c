@@ -275,10 +275,18 @@ static void on_signal(struct loop_watch *w, unsigned int events)
 
 static void on_listen(struct loop_watch *w, unsigned int events)
 {
+	struct vmm *v = w->ctx;
 	int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	if (fd >= 0)
-		relay_accept(w->ctx, fd);
+	if (fd >= 0) {
+		relay_accept(v, fd);
+	} else if (errno == EMFILE || errno == ENFILE) {
+		/* Turn the client away with the descriptor kept for this; else it would wait. */
+		fd_close(&v->spare_fd);
+		fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC);
+		fd_close(&fd);
+		v->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	}
 }
 
 static void on_deadline(struct loop_timer *t)
@@ -426,6 +434,7 @@ int main(int argc, char **argv)
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
 	prctl(PR_SET_NAME, "smolvm-vmm");
+	v->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	v->vm = (struct backend_vm){ -1, -1, -1, -1, -1 };
 	buf_init(&v->console_text, CONSOLE_KEPT);
 	buf_init(&v->messages_text, MESSAGES_KEPT);

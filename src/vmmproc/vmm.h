@@ -48,6 +48,7 @@ struct vmm {
 	bool share_read_only[SHARES_MAX];
 	unsigned int n_shares;
 	unsigned int n_relays;
+	int spare_fd; /* given up for a moment when there are no more descriptors */
 };
 
 /* main.c */
