@@ -114,7 +114,9 @@ struct smolvm_import_options {
  *          the archives on standard input.
  * @ret:    the image, smolvm_image_free() it; NULL is allowed.
  *
- * A source that was imported before, unchanged, costs nothing.
+ * A source that was imported before, unchanged, costs nothing. When it has changed, the image that
+ * it was before is deleted, unless that has a name or another source; machines that run from it go
+ * on.
  * Errors: -ENOENT, -EACCES, -EINVAL (not an image, or a malformed one), -EBADMSG (a digest does
  * not match), -EFBIG (a limit is passed), -ENOSPC, -ECANCELED, -ENOMEM, -EIO.
  */

@@ -5,8 +5,10 @@
  * The layers are streamed once, through a digest, into a temporary file of the store that becomes
  * the image's root file system. Nothing is visible until the last step, which renames the file and
  * commits its record together; a temporary file that nobody holds is removed by the next
- * smolvm_open(). Work is avoided at two points: a source that looks unchanged is looked up by its
- * looks, and an image whose id turns out to be in the store is not read any further.
+ * smolvm_open(). Each source keeps one image alive: the one it was imported as last. An earlier one
+ * goes with the commit, unless it has a name or another source. Work is avoided at two points: a
+ * source that looks unchanged is looked up by its looks, and an image whose id turns out to be in
+ * the store is not read any further.
  */
 #include "image/import.h"
 
@@ -30,6 +32,9 @@
 #include "image/source.h"
 #include "store/lock.h"
 #include "store/store.h"
+
+/* The embedded image as a source; the others are absolute paths. */
+#define BASE_PLACE "embedded"
 
 /**
  * struct import - one under way.
@@ -386,8 +391,12 @@ static int import_tree(struct import *im, const struct source *source, struct st
 		rc = identify(im, digest, &config, err);
 	if (rc < 0)
 		return rc;
+	memcpy(im->state, im->id, sizeof(im->id));
+	rc = recall(im, ret, err);
+	if (rc != 0)
+		return rc < 0 ? rc : 0;
 	rc = have_image(im, err);
-	if (rc == 1 && !im->options->name) {
+	if (rc == 1 && !im->options->name && im->s->read_only) {
 		rc = store_image_by_id(im->s, im->id, ret, err);
 		if (rc != 0)
 			return rc < 0 ? rc : 0;
@@ -464,7 +473,7 @@ static int import_file(struct import *im, struct source *source, struct store_im
 
 static int remember_by(struct import *im, const struct source *source, struct smolvm_error *err)
 {
-	if (!source->real || source->kind == SOURCE_TREE)
+	if (!source->real)
 		return 0;
 	if (asprintf(&im->place, "%s%s%s", source->real, source->tag ? "#" : "",
 		     source->tag ? source->tag : "") < 0) {
@@ -510,6 +519,10 @@ int import_base(struct smolvm *s, const struct smolvm_import_options *options,
 
 	assert(strlen(base_id()) == DIGEST_LEN);
 	memcpy(im.id, base_id(), sizeof(im.id));
+	memcpy(im.state, im.id, sizeof(im.id));
+	im.place = strdup(BASE_PLACE);
+	if (!im.place)
+		return err_nomem(err);
 	rc = name_list_add(&im.names, SMOLVM_IMAGE_BASE, err);
 	if (rc == 0)
 		rc = begin_rootfs(&im, err);

@@ -264,6 +264,24 @@ static int place_file(struct smolvm *s, const struct store_commit *c, const char
 		      (int64_t)time(NULL), (int64_t)c->size_bytes, c->config, c->config_len);
 }
 
+/*
+ * The image that @c's source was until now, unless it is kept by a name or by another source: that
+ * would never be asked for again. Its file goes when the transaction has ended.
+ */
+static int drop_predecessor(struct smolvm *s, const struct store_commit *c,
+			    struct smolvm_error *err)
+{
+	const char *place = c->source.place;
+
+	return db_run(s->db, err,
+		      "DELETE FROM images WHERE id = (SELECT image FROM sources WHERE place = ?) "
+		      "AND id <> ? "
+		      "AND NOT EXISTS (SELECT 1 FROM names WHERE image = images.id) "
+		      "AND NOT EXISTS (SELECT 1 FROM sources WHERE image = images.id "
+		      "AND place <> ?)",
+		      "sss", place, c->id, place);
+}
+
 static int commit_all(struct smolvm *s, const struct store_commit *c, const char *path,
 		      bool *ret_placed, struct smolvm_error *err)
 {
@@ -284,6 +302,9 @@ static int commit_all(struct smolvm *s, const struct store_commit *c, const char
 	}
 	rc = set_names(s, c->id, c->names, err);
 	if (rc < 0 || !c->source.place)
+		return rc;
+	rc = drop_predecessor(s, c, err);
+	if (rc < 0)
 		return rc;
 	rc = db_run(s->db, err, "INSERT INTO sources(place, state, names, image) "
 		    "VALUES(?, ?, ?, ?) ON CONFLICT(place) DO UPDATE SET state = excluded.state, "

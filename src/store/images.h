@@ -93,6 +93,9 @@ struct store_commit {
 /**
  * store_image_commit() - make all of it true, or nothing.
  *
+ * When @source.place was another image until now, which has no name left and no other source, that
+ * one is forgotten with it; its file goes with the next store_images_collect().
+ *
  * If another import was quicker, its file stays and @temp_path is left for the caller to unlink,
  * which it does in any case. Errors: -ENOSPC, -EROFS, -ENOENT (no @temp_path, and the image has
  * been removed meanwhile), -EIO, ...

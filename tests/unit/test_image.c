@@ -2,6 +2,7 @@
 /*
  * Image sources: documents, names, archives, and importing through the public calls.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -26,6 +27,8 @@
 #include "image/name.h"
 #include "image/oci.h"
 #include "image/sniff.h"
+#include "store/db.h"
+#include "store/store.h"
 
 #define HEX_A  "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define SHA_A  "sha256:" HEX_A
@@ -505,6 +508,84 @@ static void a_folder_is_recognised_until_it_changes(void **state)
 	smolvm_close(s);
 }
 
+static size_t count(struct smolvm *s)
+{
+	AUTO_FREE char *path = path_join(home, "images");
+	struct smolvm_image **all;
+	ssize_t n = smolvm_image_list(s, &all, &err);
+	DIR *d = opendir(path);
+	ssize_t files = -2; /* "." and ".." */
+
+	assert_true(n >= 0 && d);
+	while (readdir(d))
+		files++;
+	closedir(d);
+	assert_int_equal(files, n);
+	smolvm_image_free_list(all, (size_t)n);
+	return (size_t)n;
+}
+
+static void a_folder_that_changes_leaves_one_image(void **state)
+{
+	AUTO_FREE char *one = path_join(home, "one"), *bin = path_join(one, "bin");
+	struct smolvm_import_options options = { .name = "kept" };
+	struct smolvm *s = opened();
+
+	assert_int_equal(path_make_dirs(bin, 0755), 0);
+	for (int i = 0; i < 4; i++) {
+		char name[32];
+		AUTO_FREE char *file = NULL;
+
+		snprintf(name, sizeof(name), "bin/%d", i);
+		file = path_join(one, name);
+		close(open(file, O_CREAT | O_WRONLY | O_CLOEXEC, 0755));
+		smolvm_image_free(got(s, one));
+		assert_int_equal(count(s), 1);
+	}
+	assert_int_equal(smolvm_image_import(s, one, &options, NULL, &err), 0);
+	assert_int_equal(count(s), 1);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(chmod(one, i ? 0711 : 0700), 0);
+		smolvm_image_free(got(s, one));
+		assert_int_equal(count(s), 2); /* the named one, and the newest */
+	}
+	assert_int_equal(smolvm_image_remove(s, "kept", &err), 0);
+	assert_int_equal(count(s), 1);
+	smolvm_close(s);
+}
+
+static void an_archive_overwritten_leaves_one_image(void **state)
+{
+	struct smolvm *s = opened();
+
+	for (int i = 0; i < 3; i++) {
+		char text[2] = { (char)('a' + i), '\0' };
+		AUTO_FREE char *path = save_docker("d.tar", text, "thing:1");
+
+		smolvm_image_free(got(s, path));
+		assert_int_equal(count(s), 1);
+	}
+	smolvm_close(s);
+}
+
+static void an_older_base_image_goes(void **state)
+{
+	AUTO_FREE char *path = save_docker("d.tar", "x", "thing:1");
+	struct smolvm *s = opened();
+	struct smolvm_image *a = got(s, path), *b;
+
+	/* As if it had been the embedded one of another version. */
+	assert_true(db_run(s->db, &err, "UPDATE sources SET place = 'embedded'", "") == 1);
+	assert_true(db_run(s->db, &err, "UPDATE names SET name = ?", "s",
+			   SMOLVM_IMAGE_BASE ":latest") == 1);
+	b = got(s, NULL);
+	assert_string_not_equal(a->id, b->id);
+	assert_int_equal(count(s), 1);
+	smolvm_image_free(a);
+	smolvm_image_free(b);
+	smolvm_close(s);
+}
+
 static void errors_say_what_to_do(void **state)
 {
 	struct smolvm *s = opened();
@@ -541,6 +622,9 @@ int main(void)
 		CASE(an_abandoned_import_leaves_nothing),
 		CASE(a_damaged_layer_is_noticed),
 		CASE(a_folder_is_recognised_until_it_changes),
+		CASE(a_folder_that_changes_leaves_one_image),
+		CASE(an_archive_overwritten_leaves_one_image),
+		CASE(an_older_base_image_goes),
 		CASE(errors_say_what_to_do),
 	};
 

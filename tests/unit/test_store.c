@@ -194,6 +194,67 @@ static void images_have_names_ids_and_sources(void **state)
 	smolvm_close(s);
 }
 
+static void comes_from(struct smolvm *s, const char *id, const char *names, const char *place)
+{
+	struct smolvm_error err = SMOLVM_ERROR_INIT;
+	AUTO_FREE char *path = NULL;
+	AUTO_FD fd = -1;
+	struct store_commit c = {
+		.id = id,
+		.config = "{}",
+		.config_len = 2,
+		.size_bytes = 5,
+		.names = names,
+		.source = { place, id, NULL },
+	};
+
+	assert_int_equal(temp_create(s->tmp_dir, &path, &fd), 0);
+	assert_int_equal(fd_write_all(fd, "EROFS", 5), 0);
+	c.temp_path = path;
+	if (store_image_commit(s, &c, &err) < 0)
+		fail_msg("%s", err.message);
+	store_images_collect(s);
+}
+
+/* Whether its record and its file are both there; both or none. */
+static bool there(struct smolvm *s, const char *id)
+{
+	struct store_image image = { 0 };
+	AUTO_FREE char *name = NULL;
+	int rc = store_image_by_id(s, id, &image, NULL);
+
+	store_image_fini(&image);
+	assert_true(asprintf(&name, "%s.erofs", strchr(id, ':') + 1) > 0);
+	assert_int_equal(rc, exists(s->images_dir, name));
+	return rc;
+}
+
+static void a_source_keeps_one_image(void **state)
+{
+	struct smolvm_error err = SMOLVM_ERROR_INIT;
+	struct smolvm *s = opened();
+
+	comes_from(s, ID_A, "", "/one");
+	comes_from(s, ID_A, "", "/one"); /* unchanged */
+	assert_true(there(s, ID_A));
+	comes_from(s, ID_B, "", "/one");
+	assert_false(there(s, ID_A));
+	assert_true(there(s, ID_B));
+	comes_from(s, ID_B, "", "/two"); /* kept by another source */
+	comes_from(s, ID_A, "", "/one");
+	assert_true(there(s, ID_B));
+	comes_from(s, ID_A, "n:1\n", "/two");
+	assert_false(there(s, ID_B));
+	comes_from(s, ID_B, "", "/one"); /* kept by a name */
+	comes_from(s, ID_B, "", "/two");
+	assert_true(there(s, ID_A));
+	comes_from(s, ID_A, "", "/one");
+	comes_from(s, ID_B, "n:1\n", "/one"); /* which moves with the source */
+	assert_false(there(s, ID_A));
+	assert_int_equal(store_image_remove(s, ID_B, &err), 0);
+	smolvm_close(s);
+}
+
 static void removal_takes_names_and_file(void **state)
 {
 	struct smolvm_error err = SMOLVM_ERROR_INIT;
@@ -239,6 +300,14 @@ static void a_commit_that_fails_leaves_nothing(void **state)
 	assert_false(exists(s->images_dir, &ID_A[7]));
 	assert_int_equal(temp_sweep(s->images_dir), 0);
 	records(s, ID_A, "a:1\n");
+	assert_int_equal(store_image_unname(s, "a:1", &err), 0);
+	records(s, ID_A, "");
+	c.id = ID_B;
+	c.size_bytes = 0;
+	write_file(path, "");
+	assert_true(store_image_commit(s, &c, &err) < 0);
+	assert_int_equal(store_image_by_id(s, ID_A, &image, &err), 1); /* nor is any dropped */
+	store_image_fini(&image);
 	smolvm_close(s);
 }
 
@@ -359,6 +428,7 @@ int main(void)
 		CASE(run_folder_is_short),
 		CASE(newer_and_damaged_databases),
 		CASE(images_have_names_ids_and_sources),
+		CASE(a_source_keeps_one_image),
 		CASE(removal_takes_names_and_file),
 		CASE(a_commit_that_fails_leaves_nothing),
 		CASE(files_without_records_are_collected),
