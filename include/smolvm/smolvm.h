@@ -194,7 +194,8 @@ struct smolvm_diagnosis {
 };
 
 /**
- * smolvm_doctor() - look at what machines would run on here; changes nothing.
+ * smolvm_doctor() - look at what machines would run on here; changes nothing but what @s remembers
+ * of KVM, which is measured anew.
  * @s:       may be NULL: the state folder is then not looked at.
  * @backend: only this one; NULL: all.
  *

@@ -3,15 +3,17 @@
  * Choosing where to run a machine.
  *
  * Measuring KVM takes some milliseconds where it is fine and a hundred where it is not, so the
- * result is kept in the state folder with the id of this boot: what could change it (a module, a
- * migrated host) is rare enough for a reboot, or for removing the file. Permission is looked at
- * every time.
+ * result is kept in the state folder with the id of this boot. A good one holds until the next
+ * boot; a bad one may have come from a host that was busy just then, and holds for an hour. Who
+ * asks what is wrong (smolvm doctor) has it measured anew. Permission is looked at every time.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 
 #include "base/err.h"
 #include "base/fd.h"
@@ -21,15 +23,26 @@
 
 #define CACHE_FILE "kvm-probe"
 #define CACHE_MAX 128
+#define BAD_LASTS_S 3600
 
 static int cache_read(const char *path, const char *boot_id, struct backend_host *host)
 {
 	AUTO_FREE char *text = NULL;
 	size_t n = strlen(boot_id);
+	struct backend_host found = *host;
+	struct stat st;
+	int64_t age_s;
 
-	if (file_read(path, CACHE_MAX, &text) < 0 || strncmp(text, boot_id, n) || text[n] != ' ')
+	if (file_read(path, CACHE_MAX, &text) < 0 || strncmp(text, boot_id, n) || text[n] != ' ' ||
+	    stat(path, &st) < 0)
 		return -ENOENT;
-	return backend_host_recall(host, (int)strtol(text + n + 1, NULL, 10));
+	if (backend_host_recall(&found, (int)strtol(text + n + 1, NULL, 10)) < 0)
+		return -ENOENT;
+	age_s = (int64_t)time(NULL) - st.st_mtim.tv_sec;
+	if (!found.kvm_usable && (age_s < 0 || age_s >= BAD_LASTS_S))
+		return -ENOENT;
+	*host = found;
+	return 0;
 }
 
 static void cache_write(const char *path, const char *boot_id, int verdict)
@@ -53,7 +66,7 @@ static void cache_write(const char *path, const char *boot_id, int verdict)
 		unlink(temp);
 }
 
-void choose_host(const struct smolvm *s, struct backend_host *ret)
+void choose_host(const struct smolvm *s, bool anew, struct backend_host *ret)
 {
 	AUTO_FREE char *path = s ? path_join(s->home, CACHE_FILE) : NULL;
 	AUTO_FREE char *boot_id = NULL;
@@ -66,7 +79,7 @@ void choose_host(const struct smolvm *s, struct backend_host *ret)
 		return;
 	}
 	boot_id[strcspn(boot_id, "\n")] = '\0';
-	if (cache_read(path, boot_id, ret) == 0)
+	if (!anew && cache_read(path, boot_id, ret) == 0)
 		return;
 	backend_host_measure(ret);
 	if (!s->read_only)
@@ -98,7 +111,7 @@ int choose_backend(const struct smolvm *s, const char *name, const struct backen
 		if (!asked)
 			return no_such_backend(name, err);
 	}
-	choose_host(s, &host);
+	choose_host(s, false, &host);
 	for (const struct backend *const *b = backend_table; *b; b++) {
 		if (asked && *b != asked)
 			continue;

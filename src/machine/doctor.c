@@ -188,7 +188,7 @@ int smolvm_doctor(struct smolvm *s, const char *backend, struct smolvm_diagnosis
 	}
 	*ret = (struct smolvm_diagnosis){ .n_checks = 0 };
 	check_platform(ret);
-	choose_host(s, &host);
+	choose_host(s, true, &host);
 	check_kvm(ret, &host);
 	check_backends(ret, &host, only);
 	check_tools(ret);

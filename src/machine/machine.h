@@ -61,8 +61,12 @@ bool control_take(struct smolvm_control *c, struct control_record *ret);
 int choose_backend(const struct smolvm *s, const char *name, const struct backend **ret,
 		   struct backend_probe *ret_probe, struct smolvm_error *err);
 
-/** choose_host() - what is known of this host; KVM is measured once for each boot of it. */
-void choose_host(const struct smolvm *s, struct backend_host *ret);
+/**
+ * choose_host() - what is known of this host.
+ * @s:    where what was measured is remembered; may be NULL.
+ * @anew: measure KVM also when it has been, and remember that instead.
+ */
+void choose_host(const struct smolvm *s, bool anew, struct backend_host *ret);
 
 /* files.c: what belongs to smolvm itself */
 

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What machines are started with: where to run.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/fd.h"
+#include "base/path.h"
+#include "machine/machine.h"
+#include "store/store.h"
+
+static char home[64];
+static struct smolvm store = { .home = home };
+
+static int make_home(void **state)
+{
+	snprintf(home, sizeof(home), "/tmp/smolvm-unit-XXXXXX");
+	store.read_only = false;
+	return mkdtemp(home) ? 0 : -1;
+}
+
+static int remove_home(void **state)
+{
+	return path_remove_tree(home);
+}
+
+/* --- a host whose KVM is as these say, in place of src/backend/ --- */
+
+enum { GOOD = 1, BAD };
+
+static int verdict, measured;
+
+const struct backend *const backend_table[] = { NULL };
+
+const struct backend *backend_find(const char *name)
+{
+	return NULL;
+}
+
+const char *accelerator_name(enum accelerator a)
+{
+	return "";
+}
+
+void backend_host_look(struct backend_host *ret)
+{
+	*ret = (struct backend_host){ .kvm_worth_measuring = true };
+}
+
+void backend_host_measure(struct backend_host *h)
+{
+	measured++;
+	*h = (struct backend_host){ .kvm_usable = verdict == GOOD, .kvm_verdict = verdict };
+}
+
+int backend_host_recall(struct backend_host *h, int kept)
+{
+	if (kept != GOOD && kept != BAD)
+		return -EINVAL;
+	*h = (struct backend_host){ .kvm_usable = kept == GOOD, .kvm_verdict = kept };
+	return 0;
+}
+
+/* Whether it is said to be usable, and how often that was measured. */
+static void chooses(bool anew, bool usable, int times)
+{
+	struct backend_host host;
+
+	measured = 0;
+	choose_host(&store, anew, &host);
+	assert_int_equal(host.kvm_usable, usable);
+	assert_false(host.kvm_worth_measuring);
+	assert_int_equal(measured, times);
+}
+
+static void kept_since(int64_t seconds)
+{
+	AUTO_FREE char *path = path_join(home, "kvm-probe");
+	struct timespec t[2] = { { .tv_sec = time(NULL) - seconds } };
+
+	t[1] = t[0];
+	assert_int_equal(utimensat(AT_FDCWD, path, t, 0), 0);
+}
+
+static void a_good_verdict_lasts(void **state)
+{
+	verdict = GOOD;
+	chooses(false, true, 1);
+	verdict = BAD;
+	chooses(false, true, 0);
+	kept_since(30 * 86400);
+	chooses(false, true, 0);
+}
+
+static void a_bad_verdict_lasts_an_hour(void **state)
+{
+	verdict = BAD;
+	chooses(false, false, 1);
+	verdict = GOOD;
+	chooses(false, false, 0);
+	kept_since(3500);
+	chooses(false, false, 0);
+	kept_since(3601);
+	verdict = BAD;
+	chooses(false, false, 1);
+	verdict = GOOD;
+	chooses(false, false, 0); /* for another hour */
+	kept_since(-100);         /* the clock has been set back */
+	chooses(false, true, 1);
+	chooses(false, true, 0);
+}
+
+static void doctor_measures_anew(void **state)
+{
+	verdict = BAD;
+	chooses(false, false, 1);
+	verdict = GOOD;
+	chooses(true, true, 1);
+	verdict = BAD;
+	chooses(false, true, 0);
+	chooses(true, false, 1);
+	store.read_only = true;
+	verdict = GOOD;
+	chooses(true, true, 1);
+	chooses(false, false, 0); /* it could not be kept */
+}
+
+static void a_cache_of_nonsense_is_not_believed(void **state)
+{
+	static const char *const texts[] = { "", "x 1\n", "-1", "\n\n\n" };
+	AUTO_FREE char *path = path_join(home, "kvm-probe");
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+		AUTO_FD fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+		assert_int_equal(fd_write_all(fd, texts[i], strlen(texts[i])), 0);
+		verdict = BAD;
+		chooses(false, false, 1);
+	}
+}
+
+#define CASE(f) cmocka_unit_test_setup_teardown(f, make_home, remove_home)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(a_good_verdict_lasts),
+		CASE(a_bad_verdict_lasts_an_hour),
+		CASE(doctor_measures_anew),
+		CASE(a_cache_of_nonsense_is_not_believed),
+	};
+
+	return cmocka_run_group_tests_name("machine", tests, NULL, NULL);
+}
