@@ -3,13 +3,16 @@
  * The disk that takes a machine's writes: an empty ext4, sparse and without a name.
  *
  * Making a file system takes tens of milliseconds, copying an empty one less than one: so one of
- * each size is kept in the state folder and copied, its holes left holes. It has no journal, which
- * a disk that nobody will ever mount again does not need. The copy is unlinked from the start:
- * whatever becomes of the processes that have it open, nothing is left behind.
+ * each size is kept in the state folder and copied, its holes left holes; a few sizes, the newest.
+ * It has no journal, which a disk that nobody will ever mount again does not need. The copy is
+ * unlinked from the start: whatever becomes of the processes that have it open, nothing is left
+ * behind.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,8 +29,11 @@
 #include "store/store.h"
 
 #define MAKE_TIMEOUT_MS 60000
-/* A new name whenever the way in which it is made changes. */
-#define TEMPLATE_NAME "empty-1-%u.ext4"
+/* A new version whenever the way in which it is made changes. */
+#define TEMPLATE_VERSION 1u
+#define TEMPLATE_NAME "empty-%u-%u.ext4" /* version, MiB */
+#define TEMPLATE_NAME_MAX 40
+#define TEMPLATES_MAX 8
 
 static int make_file_system(const char *path, unsigned int mib, struct smolvm_error *err)
 {
@@ -68,15 +74,80 @@ static int make_file_system(const char *path, unsigned int mib, struct smolvm_er
 	return 0;
 }
 
+/**
+ * struct old_template - one that is there.
+ */
+struct old_template {
+	char name[TEMPLATE_NAME_MAX];
+	struct timespec made;
+};
+
+/* Which version @name is a template of; -1: it is none. */
+static int64_t template_version(const char *name)
+{
+	char again[TEMPLATE_NAME_MAX];
+	unsigned int version, mib;
+
+	if (strlen(name) >= sizeof(again) || sscanf(name, TEMPLATE_NAME, &version, &mib) != 2)
+		return -1;
+	snprintf(again, sizeof(again), TEMPLATE_NAME, version, mib);
+	return strcmp(name, again) == 0 ? (int64_t)version : -1;
+}
+
+static bool is_older(const struct old_template *a, const struct old_template *b)
+{
+	return a->made.tv_sec != b->made.tv_sec ? a->made.tv_sec < b->made.tv_sec
+						: a->made.tv_nsec < b->made.tv_nsec;
+}
+
+/* Leaves the newest TEMPLATES_MAX; who is about to copy another one has it open. */
+static void drop_templates(const char *dir)
+{
+	struct old_template kept[TEMPLATES_MAX];
+	DIR *d = opendir(dir);
+	struct dirent *e;
+	size_t n = 0;
+
+	while (d && (e = readdir(d))) {
+		int64_t version = template_version(e->d_name);
+		struct old_template this, *oldest = kept;
+		struct stat st;
+
+		if (version < 0 || version > TEMPLATE_VERSION)
+			continue;
+		if (version < TEMPLATE_VERSION) {
+			unlinkat(dirfd(d), e->d_name, 0);
+			continue;
+		}
+		if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		snprintf(this.name, sizeof(this.name), "%s", e->d_name);
+		this.made = st.st_mtim;
+		if (n < TEMPLATES_MAX) {
+			kept[n++] = this;
+			continue;
+		}
+		for (size_t i = 1; i < n; i++)
+			if (is_older(&kept[i], oldest))
+				oldest = &kept[i];
+		if (is_older(&this, oldest))
+			oldest = &this;
+		unlinkat(dirfd(d), oldest->name, 0);
+		*oldest = this;
+	}
+	if (d)
+		closedir(d);
+}
+
 /* Return: a descriptor of the template of that size, made when missing. */
 static int open_template(const struct smolvm *s, unsigned int mib, struct smolvm_error *err)
 {
 	AUTO_FREE char *path = NULL, *temp = NULL;
 	AUTO_FD temp_fd = -1;
-	char name[64];
+	char name[TEMPLATE_NAME_MAX];
 	int fd, rc;
 
-	snprintf(name, sizeof(name), TEMPLATE_NAME, mib);
+	snprintf(name, sizeof(name), TEMPLATE_NAME, TEMPLATE_VERSION, mib);
 	path = path_join(store_scratch_dir(s), name);
 	if (!path)
 		return err_nomem(err);
@@ -96,6 +167,7 @@ static int open_template(const struct smolvm *s, unsigned int mib, struct smolvm
 		unlink(temp);
 		return rc;
 	}
+	drop_templates(store_scratch_dir(s));
 	return fd;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What machines are started with: where to run.
+ * What machines are started with: where to run, and on what disk.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -152,6 +152,74 @@ static void a_cache_of_nonsense_is_not_believed(void **state)
 	}
 }
 
+/* --- the disk --- */
+
+static bool there(const char *name)
+{
+	AUTO_FREE char *path = path_join(home, name);
+
+	return access(path, F_OK) == 0;
+}
+
+static void make_old(const char *name, int64_t seconds)
+{
+	struct timespec t[2] = { { .tv_sec = time(NULL) - seconds } };
+	AUTO_FREE char *path = path_join(home, name);
+	AUTO_FD fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	t[1] = t[0];
+	assert_int_equal(futimens(fd, t), 0);
+}
+
+static void disks_are_of(unsigned int mib)
+{
+	struct smolvm_error err = SMOLVM_ERROR_INIT;
+	AUTO_FD fd = scratch_create(&store, mib, &err);
+	struct stat st;
+
+	if (fd < 0)
+		fail_msg("%s", err.message);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, (off_t)mib << 20);
+	assert_int_equal(st.st_nlink, 0);
+}
+
+static void few_templates_are_kept(void **state)
+{
+	static const char *const others[] = { "empty-2-64.ext4",  "empty-1-064.ext4",
+					      "empty-1-.ext4",    "empty-1-64.ext4.bak",
+					      "empty--1-64.ext4", "notes" };
+	AUTO_FREE char *tool = path_find_tool("mke2fs");
+	char name[32];
+
+	if (!tool)
+		skip();
+	store.scratch_dir = store.tmp_dir = home;
+	for (unsigned int i = 0; i < 12; i++) {
+		snprintf(name, sizeof(name), "empty-1-%u.ext4", 1000 + i);
+		make_old(name, 100 + (i * 5) % 12); /* out of order */
+	}
+	make_old("empty-0-64.ext4", 0);
+	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
+		make_old(others[i], 1000);
+	disks_are_of(8);
+	assert_true(there("empty-1-8.ext4"));
+	assert_false(there("empty-0-64.ext4"));
+	for (unsigned int i = 0; i < 12; i++) {
+		snprintf(name, sizeof(name), "empty-1-%u.ext4", 1000 + i);
+		assert_int_equal(there(name), (i * 5) % 12 < 7);
+	}
+	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
+		assert_true(there(others[i]));
+	/* One that is there is used as it is, and drops none. */
+	make_old("empty-1-2000.ext4", 1000);
+	disks_are_of(8);
+	assert_true(there("empty-1-2000.ext4"));
+	disks_are_of(9);
+	assert_false(there("empty-1-2000.ext4"));
+	assert_true(there("empty-1-8.ext4"));
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, make_home, remove_home)
 
 int main(void)
@@ -161,6 +229,7 @@ int main(void)
 		CASE(a_bad_verdict_lasts_an_hour),
 		CASE(doctor_measures_anew),
 		CASE(a_cache_of_nonsense_is_not_believed),
+		CASE(few_templates_are_kept),
 	};
 
 	return cmocka_run_group_tests_name("machine", tests, NULL, NULL);
