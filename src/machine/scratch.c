@@ -75,7 +75,7 @@ static int make_file_system(const char *path, unsigned int mib, struct smolvm_er
 }
 
 /**
- * struct old_template - one that is there.
+ * struct old_template - one that is there, and its age.
  */
 struct old_template {
 	char name[TEMPLATE_NAME_MAX];
@@ -87,9 +87,12 @@ static int64_t template_version(const char *name)
 {
 	char again[TEMPLATE_NAME_MAX];
 	unsigned int version, mib;
+	char *end;
 
-	if (strlen(name) >= sizeof(again) || sscanf(name, TEMPLATE_NAME, &version, &mib) != 2)
+	if (strlen(name) >= sizeof(again) || strncmp(name, "empty-", 6) != 0)
 		return -1;
+	version = (unsigned int)strtoul(name + 6, &end, 10);
+	mib = *end == '-' ? (unsigned int)strtoul(end + 1, NULL, 10) : 0;
 	snprintf(again, sizeof(again), TEMPLATE_NAME, version, mib);
 	return strcmp(name, again) == 0 ? (int64_t)version : -1;
 }
