@@ -15,6 +15,9 @@
 #include "machine/machine.h"
 
 #define KERNEL_BYTES_MAX (1ll << 30)
+#define SEGMENTS_MAX 64
+#define NOTES_BYTES_MAX 65536
+#define NOTE_PVH 18 /* of the name "Xen": where to enter the kernel, in 32-bit mode */
 
 #if defined(__x86_64__)
 #define HOST_MACHINE EM_X86_64
@@ -41,6 +44,70 @@ static bool is_bzimage(const unsigned char *head)
 	return head[0x1fe] == 0x55 && head[0x1ff] == 0xaa && !memcmp(head + 0x202, "HdrS", 4);
 }
 
+#ifdef __x86_64__
+static size_t round_up(size_t n, size_t unit)
+{
+	return (n + unit - 1) / unit * unit;
+}
+
+/* Whether there is a PVH entry point among the @len bytes of @notes. */
+static bool notes_have_pvh(const unsigned char *notes, size_t len, size_t align)
+{
+	size_t at = 0;
+
+	while (len - at >= sizeof(Elf64_Nhdr)) {
+		const unsigned char *name = notes + at + sizeof(Elf64_Nhdr);
+		size_t desc, end;
+		Elf64_Nhdr note;
+
+		memcpy(&note, notes + at, sizeof(note));
+		if (note.n_namesz > len || note.n_descsz > len)
+			return false;
+		desc = round_up(at + sizeof(note) + note.n_namesz, align);
+		end = desc + note.n_descsz;
+		if (end > len)
+			return false;
+		if (note.n_type == NOTE_PVH && note.n_namesz == 4 && !memcmp(name, "Xen", 4) &&
+		    note.n_descsz >= 4)
+			return true;
+		at = round_up(end, align);
+		if (at > len)
+			return false;
+	}
+	return false;
+}
+
+/* Whether the ELF file can be entered without a boot loader. */
+static bool has_entry(int fd, const Elf64_Ehdr *elf)
+{
+	AUTO_FREE unsigned char *notes = malloc(NOTES_BYTES_MAX);
+	bool found = false;
+
+	if (!notes || elf->e_phentsize != sizeof(Elf64_Phdr) || elf->e_phoff > KERNEL_BYTES_MAX)
+		return false;
+	for (unsigned int i = 0; i < elf->e_phnum && i < SEGMENTS_MAX && !found; i++) {
+		off_t at = (off_t)(elf->e_phoff + i * sizeof(Elf64_Phdr));
+		Elf64_Phdr segment;
+		size_t want;
+		ssize_t n;
+
+		if (fd_pread_full(fd, &segment, sizeof(segment), at) != (ssize_t)sizeof(segment))
+			return false;
+		if (segment.p_type != PT_NOTE || segment.p_offset > KERNEL_BYTES_MAX)
+			continue;
+		want = segment.p_filesz < NOTES_BYTES_MAX ? segment.p_filesz : NOTES_BYTES_MAX;
+		n = fd_pread_full(fd, notes, want, (off_t)segment.p_offset);
+		found = n > 0 && notes_have_pvh(notes, (size_t)n, segment.p_align == 8 ? 8 : 4);
+	}
+	return found;
+}
+#else
+static bool has_entry(int fd, const Elf64_Ehdr *elf)
+{
+	return true;
+}
+#endif
+
 int kernel_check(const char *path, struct smolvm_error *err)
 {
 	AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -63,6 +130,11 @@ int kernel_check(const char *path, struct smolvm_error *err)
 				       path);
 		if (elf.e_type != ET_EXEC && elf.e_type != ET_DYN)
 			return err_set(err, EINVAL, "%s is an object file and no kernel", path);
+		if (!has_entry(fd, &elf))
+			return err_set(err, EINVAL,
+				       "%s is no kernel that can be booted directly: "
+				       "it has no PVH entry point (CONFIG_PVH=y)",
+				       path);
 		return 0;
 	}
 	if (!is_bzimage(head))

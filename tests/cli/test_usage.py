@@ -144,6 +144,8 @@ def kernels_that_are_none(t):
     fifo = t.path("fifo")
     os.mkfifo(fifo)
     refused(t, "--kernel", fifo, "--", "true", words=("kernel",))
+    # A program of this very host.
+    refused(t, "--kernel", SMOLVM, "--", "true", words=("no kernel", "PVH"))
 
 
 @test()

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What machines are started with: where to run, and on what disk.
+ * What machines are started with: where to run, on what disk, and which kernel.
  */
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -220,6 +221,90 @@ static void few_templates_are_kept(void **state)
 	assert_true(there("empty-1-8.ext4"));
 }
 
+/* --- the kernel --- */
+
+#ifdef __x86_64__
+struct vmlinux {
+	Elf64_Ehdr elf;
+	Elf64_Phdr segments[2];
+	struct note {
+		Elf64_Nhdr head;
+		char name[4];
+		char value[8];
+	} notes[2];
+};
+
+static struct vmlinux pvh_kernel(void)
+{
+	return (struct vmlinux){
+		.elf = { .e_ident = { 0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT },
+			 .e_type = ET_EXEC,
+			 .e_machine = EM_X86_64,
+			 .e_phoff = offsetof(struct vmlinux, segments),
+			 .e_phentsize = sizeof(Elf64_Phdr),
+			 .e_phnum = 2 },
+		.segments = { { .p_type = PT_LOAD },
+			      { .p_type = PT_NOTE,
+				.p_offset = offsetof(struct vmlinux, notes),
+				.p_filesz = 2 * sizeof(struct note),
+				.p_align = 4 } },
+		.notes = { { { 4, 8, 3 }, "GNU", "" }, { { 4, 8, 18 }, "Xen", "" } },
+	};
+}
+
+static int checked(const struct vmlinux *kernel, size_t len)
+{
+	struct smolvm_error err = SMOLVM_ERROR_INIT;
+	AUTO_FREE char *path = path_join(home, "vmlinux");
+	AUTO_FD fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int rc;
+
+	assert_int_equal(fd_write_all(fd, kernel, len), 0);
+	rc = kernel_check(path, &err);
+	if (rc < 0)
+		assert_non_null(strstr(err.message, "is no kernel that can be booted directly"));
+	return rc;
+}
+
+static void a_kernel_says_where_to_enter_it(void **state)
+{
+	static const struct {
+		size_t at;
+		uint32_t value;
+	} spoilt[] = {
+		{ offsetof(struct vmlinux, notes[1].head.n_type), 17 },
+		{ offsetof(struct vmlinux, notes[1].name), 0x6e6559 },
+		{ offsetof(struct vmlinux, notes[1].head.n_namesz), 3 },
+		{ offsetof(struct vmlinux, notes[1].head.n_descsz), 0 },
+		{ offsetof(struct vmlinux, notes[1].head.n_descsz), 9 },
+		{ offsetof(struct vmlinux, notes[0].head.n_descsz), UINT32_MAX },
+		{ offsetof(struct vmlinux, notes[0].head.n_namesz), UINT32_MAX },
+		{ offsetof(struct vmlinux, notes[0].head.n_namesz), UINT32_MAX - 2 },
+		{ offsetof(struct vmlinux, segments[1].p_type), PT_LOAD },
+		{ offsetof(struct vmlinux, segments[1].p_offset), 1 << 20 },
+		{ offsetof(struct vmlinux, segments[1].p_offset) + 4, UINT32_MAX },
+		{ offsetof(struct vmlinux, segments[1].p_filesz), 0 },
+		{ offsetof(struct vmlinux, elf.e_phoff), 1 << 20 },
+		{ offsetof(struct vmlinux, elf.e_phoff) + 4, UINT32_MAX },
+		{ offsetof(struct vmlinux, elf.e_phentsize), 32 },
+	};
+	struct vmlinux kernel = pvh_kernel();
+
+	assert_int_equal(checked(&kernel, sizeof(kernel)), 0);
+	kernel.segments[1].p_align = 8;
+	assert_int_equal(checked(&kernel, sizeof(kernel)), 0);
+	kernel.segments[1].p_filesz = UINT64_MAX;
+	assert_int_equal(checked(&kernel, sizeof(kernel)), 0);
+	assert_int_equal(checked(&kernel, sizeof(kernel) - 1), -EINVAL);
+	assert_int_equal(checked(&kernel, offsetof(struct vmlinux, segments[1])), -EINVAL);
+	for (size_t i = 0; i < sizeof(spoilt) / sizeof(*spoilt); i++) {
+		kernel = pvh_kernel();
+		memcpy((char *)&kernel + spoilt[i].at, &spoilt[i].value, 4);
+		assert_int_equal(checked(&kernel, sizeof(kernel)), -EINVAL);
+	}
+}
+#endif
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, make_home, remove_home)
 
 int main(void)
@@ -230,6 +315,9 @@ int main(void)
 		CASE(doctor_measures_anew),
 		CASE(a_cache_of_nonsense_is_not_believed),
 		CASE(few_templates_are_kept),
+#ifdef __x86_64__
+		CASE(a_kernel_says_where_to_enter_it),
+#endif
 	};
 
 	return cmocka_run_group_tests_name("machine", tests, NULL, NULL);
