@@ -46,6 +46,10 @@ test   cmd:shellcheck         shellcheck        ShellCheck            shellcheck
 test   cmd:fsck.erofs         erofs-utils       erofs-utils           erofs-utils       erofs-utils
 test   cmd:skopeo             skopeo            skopeo                skopeo            skopeo
 test   cmd:umoci              umoci             umoci                 umoci             -
+test   cmd:buildah            buildah           buildah               buildah           -
+test   cmd:zstd               zstd              zstd                  zstd              zstd
+test   cmd:bzip2              bzip2             bzip2                 bzip2             bzip2
+test   cmd:lz4                lz4               lz4                   lz4               lz4
 test   cmd:mmdebstrap         mmdebstrap        mmdebstrap            mmdebstrap        -
 test   cmd:fio                fio               fio                   fio               fio
 test   cmd:mandoc             mandoc            mandoc                mandoc            mandoc
