@@ -96,7 +96,7 @@ static int get_image(struct run *run)
 		hint_at_command(run);
 	if (!r && run->v->verbose)
 		show_message("image %.19s (%.48s), read in %" PRId64 " ms", run->image->id, what,
-			run->timing.part_ns[RUN_IMAGE] / 1000000);
+			     run->timing.part_ns[RUN_IMAGE] / 1000000);
 	return r;
 }
 
@@ -219,7 +219,7 @@ static int conclude(struct run *run, int r, bool started)
 		return 128 + signal;
 	if (started && r == -ETIMEDOUT) {
 		show_message("'%s' did not end within %g s (--timeout); it was ended",
-			run->plan.argv.items[0], (double)run->v->timeout_ms / 1000);
+			     run->plan.argv.items[0], (double)run->v->timeout_ms / 1000);
 		return EXIT_RUN_TIMEOUT;
 	}
 	show_error(&run->err);
@@ -275,9 +275,9 @@ const struct command command_sandbox_run = {
 	"gone with it.\n\n"
 	"IMAGE is the name or ID of an image that was imported before, or what 'smolvm image "
 	"import' takes: an archive of 'docker save' or 'podman save', an OCI layout, a root "
-	"file system (a folder as ./rootfs, so that no image's name is meant), or - for an archive on standard input. "
-	"Without IMAGE, that is with -- in its place, the command runs in the built-in image "
-	"(busybox). What follows IMAGE belongs to the command, options too; without a "
+	"file system (a folder as ./rootfs, so that no image's name is meant), or - for an "
+	"archive on standard input. Without IMAGE, that is with -- in its place, the command "
+	"runs in the built-in image (busybox). What follows IMAGE belongs to the command, options too; without a "
 	"command, the image's own is run. The image's entrypoint, environment, folder and "
 	"user count unless an option says otherwise, as with docker.\n\n"
 	"Standard input goes to the command with -i only, or with -t; without, the command reads "
