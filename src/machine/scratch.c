@@ -124,7 +124,8 @@ static void drop_templates(const char *dir)
 		}
 		if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
-		snprintf(this.name, sizeof(this.name), "%s", e->d_name);
+		snprintf(this.name, sizeof(this.name), "%.*s", (int)sizeof(this.name) - 1,
+			 e->d_name);
 		this.made = st.st_mtim;
 		if (n < TEMPLATES_MAX) {
 			kept[n++] = this;
@@ -258,7 +259,7 @@ int scratch_create(const struct smolvm *s, unsigned int mib, struct smolvm_error
 	if (s->read_only)
 		return scratch_in_run_dir(s, mib, err);
 	template = open_template(s, mib, err);
-	if (template < 0)
+	if (template <0)
 		return template;
 	fd = open_nameless(store_scratch_dir(s), err);
 	if (fd < 0)
