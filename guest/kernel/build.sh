@@ -42,6 +42,22 @@ newest_version() { # CMD...: of $package; nothing where it is unknown
 	"$@" show "$package" 2>/dev/null | sed -n 's/^Version: //p' | head -n1 || true
 }
 
+choose_backport() { # Debian 12's newer kernels; from the mirror that the machine uses anyway
+	local mirror
+	mirror=$(backports_mirror)
+	[ -n "$mirror" ] || return 1
+	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
+		"$mirror bookworm-backports main" >"$apt/sources.list"
+	package=linux-source-6.12 fetch=backports
+	version=$(newest_version apt_private apt-cache)
+	if [ -z "$version" ]; then
+		apt_private apt-get update -qq >&2 || true
+		version=$(newest_version apt_private apt-cache)
+	fi
+	[ -n "$version" ]
+}
+
 choose_source() { # sets: package version fetch
 	package='' version='' fetch=''
 	if [ -n "${SMOLVM_KERNEL_SOURCE:-}" ]; then
@@ -55,20 +71,8 @@ choose_source() { # sets: package version fetch
 	. /etc/os-release
 	apt=$cache/apt-${VERSION_CODENAME:-unknown}
 	if [ "${ID:-}" = debian ] && [ "${VERSION_ID:-}" = 12 ]; then
-		local mirror
-		mirror=$(backports_mirror)
-		mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
-		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
-			"${mirror:-http://deb.debian.org/debian} bookworm-backports main" \
-			>"$apt/sources.list"
-		package=linux-source-6.12 fetch=backports
-		version=$(newest_version apt_private apt-cache)
-		if [ -z "$version" ]; then
-			apt_private apt-get update -qq >&2 || true
-			version=$(newest_version apt_private apt-cache)
-		fi
-		[ -n "$version" ] && return
-		say "no $package in backports; looking for another kernel source"
+		choose_backport && return
+		say "no linux-source-6.12 in backports; looking for another kernel source"
 	fi
 	# The nearest to 6.12 that the distribution has.
 	package=$(apt-cache search --names-only '^linux-source-[0-9]+\.[0-9.]+$' |
