@@ -93,11 +93,9 @@ static int wait_connected(int fd)
 
 static void update_watch(struct channel *c)
 {
-	unsigned int events = c->out_at < c->out_len ? LOOP_WRITE : 0;
+	bool waiting = c->out_at < c->out_len;
 
-	if (mux_input_wanted(c->mux))
-		events |= LOOP_READ;
-	loop_set(c->loop, &c->watch, events);
+	loop_set(c->loop, &c->watch, LOOP_READ | (waiting ? LOOP_WRITE : 0));
 }
 
 void channel_flush(struct channel *c)

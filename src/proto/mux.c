@@ -457,11 +457,6 @@ size_t mux_output(struct mux *m, uint8_t *p, size_t cap)
 	return cap - n >= HELD_MAX ? n + put_frames(m, p + n, cap - n, n == 0) : n;
 }
 
-bool mux_input_wanted(const struct mux *m)
-{
-	return !m->broken;
-}
-
 bool mux_output_pending(const struct mux *m)
 {
 	return m->held_len || !m->hello_sent || m->ready;

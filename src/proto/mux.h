@@ -90,9 +90,6 @@ void mux_destroy(struct mux *m, int error);
  */
 int mux_input(struct mux *m, const uint8_t *p, size_t n, struct smolvm_error *err);
 
-/** mux_input_wanted() - whether there is any use in reading: false once the channel has failed. */
-bool mux_input_wanted(const struct mux *m);
-
 /**
  * mux_output() - up to @cap bytes to send.
  *
