@@ -8,7 +8,6 @@
  * asks what is wrong (smolvm doctor) has it measured anew. Permission is looked at every time.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +18,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "machine/machine.h"
+#include "store/lock.h"
 #include "store/store.h"
 
 #define CACHE_FILE "kvm-probe"
@@ -45,24 +45,17 @@ static int cache_read(const char *path, const char *boot_id, struct backend_host
 	return 0;
 }
 
-static void cache_write(const char *path, const char *boot_id, int verdict)
+/* What cannot be kept is measured again the next time. */
+static void cache_write(const struct smolvm *s, const char *path, const char *boot_id, int verdict)
 {
 	AUTO_FREE char *temp = NULL;
+	AUTO_FD fd = -1;
 	char text[CACHE_MAX];
 	int n = snprintf(text, sizeof(text), "%s %d\n", boot_id, verdict);
-	int rc = -1;
 
-	if (asprintf(&temp, "%s.%d", path, getpid()) < 0) {
-		temp = NULL;
+	if (temp_create(s->tmp_dir, &temp, &fd) < 0)
 		return;
-	}
-	{
-		AUTO_FD fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-		if (fd >= 0)
-			rc = fd_write_all(fd, text, (size_t)n);
-	}
-	if (rc < 0 || rename(temp, path) < 0)
+	if (fd_write_all(fd, text, (size_t)n) < 0 || rename(temp, path) < 0)
 		unlink(temp);
 }
 
@@ -83,7 +76,7 @@ void choose_host(const struct smolvm *s, bool anew, struct backend_host *ret)
 		return;
 	backend_host_measure(ret);
 	if (!s->read_only)
-		cache_write(path, boot_id, ret->kvm_verdict);
+		cache_write(s, path, boot_id, ret->kvm_verdict);
 }
 
 static int no_such_backend(const char *name, struct smolvm_error *err)

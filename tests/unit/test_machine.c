@@ -24,7 +24,7 @@
 #include "store/store.h"
 
 static char home[64];
-static struct smolvm store = { .home = home };
+static struct smolvm store = { .home = home, .tmp_dir = home, .scratch_dir = home };
 
 static int make_home(void **state)
 {
@@ -195,7 +195,6 @@ static void few_templates_are_kept(void **state)
 
 	if (!tool)
 		skip();
-	store.scratch_dir = store.tmp_dir = home;
 	for (unsigned int i = 0; i < 12; i++) {
 		snprintf(name, sizeof(name), "empty-1-%u.ext4", 1000 + i);
 		make_old(name, 100 + (i * 5) % 12); /* out of order */
