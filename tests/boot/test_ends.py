@@ -166,15 +166,6 @@ def the_machine_process_is_killed_at_every_stage(t):
 
 
 @test()
-def the_guest_panics(t):
-    r = t.sandbox("--", "sh", "-c", "echo c >/proc/sysrq-trigger || exit 99; sleep 1000",
-                  timeout=30)
-    if r.rc == 99:
-        raise Skip("the guest's kernel has no sysrq")
-    r.fails(125)
-
-
-@test()
 def the_guest_powers_off(t):
     running = t.start_sandbox("--", "sh", "-c", "echo up; poweroff -f; sleep 1000")
     r = running.wait(30)
