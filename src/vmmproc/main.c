@@ -325,8 +325,7 @@ static int open_initramfs(struct vmm *v, struct smolvm_error *err)
 	size_t len = (uintptr_t)initramfs_end - (uintptr_t)initramfs_start;
 	int fd = fd_memfd("initramfs");
 
-	if (fd < 0 ||
-	    fd_write_all(fd, initramfs_start, len) < 0)
+	if (fd < 0 || fd_write_all(fd, initramfs_start, len) < 0)
 		return err_set(err, ENOMEM, "no memory for the initramfs");
 	v->spec.initramfs_fd = fd;
 	return 0;
