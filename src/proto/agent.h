@@ -17,9 +17,30 @@
 #define AGENT_PORT_ECHO 3u    /* every byte comes back */
 #define AGENT_PORT_DISCARD 4u /* takes bytes until FIN, then FIN */
 
-/* Ports of the host, opened by the agent: share number n at HOST_PORT_SHARE + n. */
+/* Ports of the host, opened by the agent: share number n at HOST_PORT_SHARE + n, each once. */
 #define HOST_PORT_SHARE 0x1000u
 #define SHARES_MAX 64u
+
+/* ---- the carrier ---- */
+
+/*
+ * What carries the streams: the multiplexer of proto/mux.h over one byte channel, or, where the
+ * machine has sockets to the host (vsock), a connection for each stream, to the same ports. The
+ * agent is told of sockets by this variable of its environment, which stands on the kernel's
+ * command line.
+ */
+#define AGENT_CARRIER_VARIABLE "SMOLVM_CARRIER"
+#define AGENT_CARRIER_VSOCK "vsock"
+
+/*
+ * Over sockets the agent connects to this port of the host first, once, and sends CARRIER_HELLO:
+ * u32 version, u32 features, little endian. The host answers with its own, and both keep the
+ * connection open: when it ends, the other side is gone.
+ */
+#define HOST_PORT_HELLO 0xfffu
+#define CARRIER_VERSION 1u
+#define CARRIER_HELLO_BODY 8u
+enum carrier_msg { CARRIER_HELLO = 1 };
 
 /* ---- control ---- */
 
@@ -40,6 +61,7 @@ enum setup_key {
 	SETUP_READ_ONLY,    /* u64 1: writes are refused, but in /tmp, /run and /var/tmp */
 	SETUP_USER,         /* string as for EXEC_USER: who owns shared files */
 	SETUP_SHARE,        /* nested TLV of enum share_key; in the order to mount */
+	SETUP_FS_SHARES,    /* u64: bit n: share n is a virtio-fs device, SHARE_TAG */
 };
 
 enum share_key {
@@ -60,6 +82,11 @@ enum failure_key {
  * each message framed by the length it begins with: requests to the host, replies to the guest.
  */
 #define SHARE_PREAMBLE 8u
+/*
+ * A share that is a virtio-fs device has this tag, with its number. The agent sends the preamble
+ * alone to the share's port, before it mounts: one byte 0 comes back, then the stream ends.
+ */
+#define SHARE_TAG "share%u"
 /* The most bytes of a FUSE message: 1 MiB of data, and headers. */
 #define SHARE_DATA_MAX (1u << 20)
 #define SHARE_MESSAGE_MAX (SHARE_DATA_MAX + 4096u)
