@@ -37,7 +37,7 @@
  * u32 version, u32 features, little endian. The host answers with its own, and both keep the
  * connection open: when it ends, the other side is gone.
  */
-#define HOST_PORT_HELLO 0xfffu
+#define AGENT_HELLO_PORT 0xfffu
 #define CARRIER_VERSION 1u
 #define CARRIER_HELLO_BODY 8u
 enum carrier_msg { CARRIER_HELLO = 1 };
