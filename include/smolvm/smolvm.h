@@ -261,6 +261,7 @@ struct smolvm_share {
  *               the image's user.
  * @kernel:      a vmlinux or bzImage of the caller's; NULL: smolvm's own.
  * @backend:     NULL: $SMOLVM_BACKEND, else the first usable one.
+ * @nested:      the guest may run virtual machines of its own, with KVM.
  * @verbose:     the guest kernel speaks; its console goes to @console_fd.
  * @console_fd:  where console output goes with @verbose; 0: descriptor 2.
  * @control:     may be NULL; smolvm_control_cancel() ends the start with -EINTR.
@@ -278,6 +279,7 @@ struct smolvm_machine_config {
 	const char *user;
 	const char *kernel;
 	const char *backend;
+	int nested;
 	int verbose;
 	int console_fd;
 	struct smolvm_control *control;

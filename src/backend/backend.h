@@ -27,12 +27,14 @@ const char *accelerator_name(enum accelerator a);
  * @kvm_usable: there is a KVM that is worth using.
  * @kvm_worth_measuring: it could be opened, and backend_host_measure() would tell more.
  * @kvm_verdict: what a measurement found, to be kept: a number of backend_host_recall()'s.
+ * @kvm_nested: KVM passes the processor's virtualization on to guests that are to have it.
  * @kvm_text:   one line: what was found, and what to do about it.
  */
 struct backend_host {
 	bool kvm_usable;
 	bool kvm_worth_measuring;
 	int kvm_verdict;
+	bool kvm_nested;
 	char kvm_text[256];
 };
 
@@ -52,12 +54,14 @@ int backend_host_recall(struct backend_host *h, int verdict);
  * struct backend_probe - what a backend can do here.
  * @usable:      machines can be started.
  * @accelerator: with what.
+ * @nested:      guests can run machines of their own.
  * @program:     path of the hypervisor's executable; "" for the built-in one.
  * @text:        one line: why it is usable, or why not and what to do.
  */
 struct backend_probe {
 	bool usable;
 	enum accelerator accelerator;
+	bool nested;
 	char program[256];
 	char text[256];
 };
@@ -68,6 +72,7 @@ struct backend_probe {
  * @kernel:       path; @own_kernel: it is smolvm's own build, whose quirks are known.
  * @initramfs_fd: seekable.
  * @disks:        seen by the guest as /dev/vda, /dev/vdb, ... in this order.
+ * @nested:       the guest sees the processor's own virtualization.
  * @verbose:      the kernel speaks on the console.
  */
 struct backend_spec {
@@ -84,6 +89,7 @@ struct backend_spec {
 		bool read_only;
 	} disks[BACKEND_DISKS_MAX];
 	size_t n_disks;
+	bool nested;
 	bool verbose;
 };
 

@@ -7,7 +7,23 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/fd.h"
 #include "hypervisor/kvm_probe.h"
+
+/* "Y" or "1" in the parameter of whichever module there is. */
+static bool nested_allowed(void)
+{
+	static const char *const files[] = { "/sys/module/kvm_intel/parameters/nested",
+					     "/sys/module/kvm_amd/parameters/nested" };
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+		AUTO_FREE char *text = NULL;
+
+		if (file_read(files[i], 16, &text) >= 0 && (text[0] == 'Y' || text[0] == '1'))
+			return true;
+	}
+	return false;
+}
 
 static void set(struct backend_host *h, enum kvm_state state)
 {
@@ -23,6 +39,7 @@ void backend_host_look(struct backend_host *ret)
 
 	*ret = (struct backend_host){ 0 };
 	set(ret, state);
+	ret->kvm_nested = nested_allowed();
 	if (state == KVM_FINE) {
 		ret->kvm_usable = false;
 		ret->kvm_worth_measuring = true;

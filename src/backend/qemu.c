@@ -56,6 +56,7 @@ static void qemu_probe(const struct backend_host *host, struct backend_probe *re
 	snprintf(ret->program, sizeof(ret->program), "%s", program);
 	ret->usable = true;
 	ret->accelerator = host->kvm_usable ? ACCEL_KVM : ACCEL_TCG;
+	ret->nested = !host->kvm_usable || host->kvm_nested;
 	snprintf(ret->text, sizeof(ret->text), "%s, %s", program,
 		 host->kvm_usable ? "with KVM" : "emulating the processor (slower than KVM)");
 }
@@ -106,7 +107,10 @@ static void add_cpu(struct args *a, const struct backend_spec *s)
 	else
 		add(a, "tcg,thread=%s", s->cpus > 1 ? "single" : "multi");
 	add(a, "-cpu");
-	add(a, "%s", s->accelerator == ACCEL_KVM ? "host,-svm,-vmx" : "max,-svm,-erms,-fsrm");
+	if (s->accelerator == ACCEL_KVM)
+		add(a, "host%s", s->nested ? "" : ",-svm,-vmx");
+	else
+		add(a, "max,-erms,-fsrm%s", s->nested ? "" : ",-svm");
 }
 
 static void add_kernel(struct args *a, const struct backend_spec *s)

@@ -117,6 +117,7 @@ static int start_machine(struct run *run)
 		.user = v->user,
 		.kernel = v->kernel,
 		.backend = v->backend,
+		.nested = v->nested,
 		.verbose = v->verbose,
 		.control = run->control,
 	};

@@ -109,6 +109,9 @@ const struct option_spec run_options[] = {
 	  .help = "what runs the machine; 'smolvm doctor' shows what there is, and what is "
 	  "chosen without this" },
 
+	{ .name = "nested", .parse = option_flag, AT(nested),
+	  .help = "the guest may run virtual machines of its own: it has a /dev/kvm that works" },
+
 	{ .letter = 'p', .name = "publish", .argument = "[HOST:]GUEST", .parse = parse_network,
 	  .repeats = true, .group = "Network (not in this version yet)",
 	  .help = "an error for now: make a port of the guest reachable" },

@@ -363,6 +363,12 @@ static int run_start(struct smolvm *s, struct smolvm_machine *m, struct start *s
 		rc = choose_backend(s, c->backend, &st->plan.backend, &st->plan.probe, err);
 	m->phase_ns[SMOLVM_PHASE_PROBE] = clock_ns() - begun_ns;
 	begun_ns = clock_ns();
+	if (rc == 0 && c->nested && !st->plan.probe.nested)
+		rc = err_set(err, ENOTSUP,
+			     "the backend %s cannot give a guest virtualization of its own here: "
+			     "switch it on for KVM (modprobe kvm_intel or kvm_amd with nested=1), "
+			     "or use a backend that emulates",
+			     st->plan.backend->name);
 	if (rc == 0)
 		rc = find_programs(st, c, err);
 	if (rc == 0)

@@ -49,6 +49,7 @@ enum vmm_key {
 	VMM_VERBOSE,     /* u64 1 */
 	VMM_DISK,        /* u64 1: read-only; one for each disk */
 	VMM_SHARE,       /* u64 1: read-only; one for each share */
+	VMM_NESTED,      /* u64 1 */
 	VMM_SETUP,       /* bytes: the body of CONTROL_SETUP, to which time and entropy are added */
 };
 

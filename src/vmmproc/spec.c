@@ -49,6 +49,9 @@ static int take(struct vmm *v, const struct tlv *t)
 	case VMM_VERBOSE:
 		v->spec.verbose = n;
 		break;
+	case VMM_NESTED:
+		v->spec.nested = n;
+		break;
 	case VMM_DISK:
 		if (v->spec.n_disks == BACKEND_DISKS_MAX)
 			return -EBADMSG;
