@@ -81,7 +81,7 @@ static const struct operation operations[] = {
 	[FUSE_ACCESS] = { op_access, sizeof(struct fuse_access_in), NODE },
 	[FUSE_CREATE] = { op_create, sizeof(struct fuse_create_in), NODE | CHANGE },
 	[FUSE_INTERRUPT] = { op_nothing, 0, SILENT },
-	[FUSE_DESTROY] = { op_nothing, 0, 0 },
+	[FUSE_DESTROY] = { op_destroy, 0, 0 },
 	[FUSE_NOTIFY_REPLY] = { op_nothing, 0, SILENT },
 	[FUSE_BATCH_FORGET] = { op_batch_forget, sizeof(struct fuse_batch_forget_in), SILENT },
 	[FUSE_FALLOCATE] = { op_fallocate, sizeof(struct fuse_fallocate_in), CHANGE },
@@ -205,6 +205,38 @@ ssize_t fileserver_handle(struct fileserver *fs, const uint8_t *request, size_t 
 
 /* ---- the session ---- */
 
+/* How many descriptors this process may have. */
+static uint32_t fd_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return 1024;
+	return limit.rlim_cur < HANDLES_MAX * 4 ? (uint32_t)limit.rlim_cur : HANDLES_MAX * 4;
+}
+
+/* A mount begins or has ended: what the guest knew before is nobody's any more. 0 or -errno. */
+static int session_reset(struct fileserver *fs)
+{
+	uint32_t limit = fs->handles.limit;
+	struct stat st;
+
+	if (fs->nodes.count == 1 && fs->handles.used == 0)
+		return 0;
+	handles_fini(&fs->handles);
+	fs->handles.limit = limit;
+	fs->dir.fh = 0;
+	nodes_fini(&fs->nodes);
+	if (fstat(fs->root_fd, &st) < 0)
+		return -errno;
+	return nodes_init(fs, fd_limit() / 4, &st);
+}
+
+int op_destroy(struct fileserver *fs, struct request *req, struct reply *rep)
+{
+	return session_reset(fs);
+}
+
 /*
  * What is not asked for is as much of a decision as what is. POSIX_LOCKS, FLOCK_LOCKS: without
  * them the guest's kernel keeps locks itself, which is all that processes of one guest need.
@@ -218,7 +250,10 @@ int op_init(struct fileserver *fs, struct request *req, struct reply *rep)
 {
 	struct fuse_init_in in = { 0 };
 	struct fuse_init_out out = { .major = FUSE_KERNEL_VERSION, .minor = WIRE_MINOR };
+	int r = session_reset(fs);
 
+	if (r < 0)
+		return r;
 	request_take(req, &in, 16);
 	if (in.major < FUSE_KERNEL_VERSION ||
 	    (in.major == FUSE_KERNEL_VERSION && in.minor < WIRE_MINOR_MIN))
@@ -284,16 +319,6 @@ int op_batch_forget(struct fileserver *fs, struct request *req, struct reply *re
 		forget(fs, one.nodeid, one.nlookup);
 	}
 	return 0;
-}
-
-/* How many descriptors this process may have. */
-static uint32_t fd_limit(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return 1024;
-	return limit.rlim_cur < HANDLES_MAX * 4 ? (uint32_t)limit.rlim_cur : HANDLES_MAX * 4;
 }
 
 int fileserver_create(struct fileserver **ret, const struct fileserver_config *config,

@@ -124,7 +124,8 @@ int made_by(struct fileserver *fs, const struct request *req, int dir_fd, const 
  */
 typedef int handler(struct fileserver *fs, struct request *req, struct reply *rep);
 
-handler op_init, op_lookup, op_forget, op_batch_forget, op_statfs;      /* fileserver.c, names.c */
+handler op_init, op_destroy, op_lookup, op_forget, op_batch_forget; /* fileserver.c, names.c */
+handler op_statfs;
 handler op_getattr, op_setattr, op_access;			       /* attr.c */
 handler op_setxattr, op_getxattr, op_listxattr, op_removexattr;	       /* xattr.c */
 handler op_mknod, op_mkdir, op_symlink, op_create;		       /* create.c */

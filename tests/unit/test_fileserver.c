@@ -40,6 +40,32 @@ static void test_init(void **state)
 	assert_int_equal(init(g, 6, 50, &out), -EPROTO);
 }
 
+/* Mounted anew: the nodes and handles of before are gone, and nothing that they held is left. */
+static void test_new_session(void **state)
+{
+	static const uint32_t opcodes[] = { FUSE_INIT, FUSE_DESTROY };
+	struct guest *g = *state;
+	struct fuse_init_out out;
+	uint64_t dir, file, fh;
+
+	for (unsigned int i = 0; i < 2; i++) {
+		dir = guest_mkdir(g, ROOT, i ? "a" : "b");
+		file = guest_create(g, dir, "f", O_RDWR, 0644, &fh);
+		assert_true(dir != 0 && file != 0 && g->fs->handles.used == 1);
+		if (opcodes[i] == FUSE_INIT)
+			assert_int_equal(init(g, 7, 45, &out), 0);
+		else
+			assert_int_equal(guest_ask(g, FUSE_DESTROY, 0, "", 0, NULL), 0);
+		assert_int_equal(g->fs->nodes.count, 1);
+		assert_int_equal(g->fs->handles.used, 0);
+		assert_int_equal(guest_write(g, fh, 0, "x", 0), -EBADF);
+		assert_int_equal(guest_getattr(g, file, NULL), -ESTALE);
+		assert_int_equal(guest_getattr(g, ROOT, NULL), 0);
+	}
+	assert_true(g->fs->handles.limit > 0);
+	assert_true(guest_lookup(g, ROOT, "a", NULL) != 0);
+}
+
 static void test_forgetting(void **state)
 {
 	struct guest *g = *state;
@@ -517,7 +543,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, guest_setup, guest_teardown)
-		TEST(test_init),	  TEST(test_forgetting),    TEST(test_file),
+		TEST(test_init),	  TEST(test_new_session),   TEST(test_forgetting),
+		TEST(test_file),
 		TEST(test_unlinked),	  TEST(test_sparse),	    TEST(test_xattr),
 		TEST(test_rename),	  TEST(test_links),	    TEST(test_readdir),
 		TEST(test_close_to_open), TEST(test_keep_cache),    TEST(test_host_renames),
