@@ -32,12 +32,11 @@
 
 enum frame { F_HELLO = 1, F_OPEN, F_OPENED, F_DATA, F_CREDIT, F_FIN, F_RESET };
 
-struct mux_stream {
+struct muxed {
+	struct stream stream; /* without events: a zombie */
 	struct mux *mux;
-	struct mux_stream *hash_next;
-	struct mux_stream *ready_prev, *ready_next;
-	const struct mux_stream_events *events; /* NULL: a zombie */
-	void *ctx;
+	struct muxed *hash_next;
+	struct muxed *ready_prev, *ready_next;
 	struct buf tx;
 	uint32_t id, port;
 	uint32_t send_credit; /* bytes that the peer will still take */
@@ -60,8 +59,8 @@ struct mux {
 	uint32_t peer_window;
 	uint32_t next_id, last_peer_id;
 	unsigned int n_mine, n_peers, n_zombies;
-	struct mux_stream *hash[BUCKETS];
-	struct mux_stream *ready; /* circular; the head is served next */
+	struct muxed *hash[BUCKETS];
+	struct muxed *ready; /* circular; the head is served next */
 	/* Frames that go out in pieces, because the output buffer is smaller than they are. */
 	uint8_t held[HELD_MAX];
 	size_t held_at, held_len;
@@ -80,22 +79,22 @@ static bool is_mine(const struct mux *m, uint32_t id)
 	return (id & 1) == (uint32_t)m->side;
 }
 
-static struct mux_stream *find(const struct mux *m, uint32_t id)
+static struct muxed *find(const struct mux *m, uint32_t id)
 {
-	struct mux_stream *s = m->hash[id / 2 % BUCKETS];
+	struct muxed *s = m->hash[id / 2 % BUCKETS];
 
 	while (s && s->id != id)
 		s = s->hash_next;
 	return s;
 }
 
-static bool has_output(const struct mux_stream *s)
+static bool has_output(const struct muxed *s)
 {
 	return s->say_open || s->say_opened || s->say_reset || s->credit_now || s->no_memory ||
 	       (s->tx.len && s->send_credit) || (s->fin_queued && !s->fin_sent && !s->tx.len);
 }
 
-static void ready_remove(struct mux_stream *s)
+static void ready_remove(struct muxed *s)
 {
 	struct mux *m = s->mux;
 
@@ -108,7 +107,7 @@ static void ready_remove(struct mux_stream *s)
 	s->in_ready = false;
 }
 
-static void ready_update(struct mux_stream *s)
+static void ready_update(struct muxed *s)
 {
 	struct mux *m = s->mux;
 
@@ -122,12 +121,28 @@ static void ready_update(struct mux_stream *s)
 	s->in_ready = true;
 }
 
-static struct mux_stream *stream_new(struct mux *m, uint32_t id, uint32_t port)
+static const struct stream_ops mux_ops = {
+	.accept = mux_accept,
+	.write = mux_write,
+	.room = mux_room,
+	.finish = mux_finish,
+	.consumed = mux_consumed,
+	.grant = mux_grant,
+	.reset = mux_reset,
+};
+
+static struct muxed *of(struct stream *stream)
 {
-	struct mux_stream *s = calloc(1, sizeof(*s));
+	return (struct muxed *)stream; /* it begins with it */
+}
+
+static struct muxed *stream_new(struct mux *m, uint32_t id, uint32_t port)
+{
+	struct muxed *s = calloc(1, sizeof(*s));
 
 	if (!s)
 		return NULL;
+	s->stream.ops = &mux_ops;
 	s->mux = m;
 	s->id = id;
 	s->port = port;
@@ -140,36 +155,36 @@ static struct mux_stream *stream_new(struct mux *m, uint32_t id, uint32_t port)
 	return s;
 }
 
-static void stream_free(struct mux_stream *s)
+static void stream_free(struct muxed *s)
 {
 	struct mux *m = s->mux;
-	struct mux_stream **at = &m->hash[s->id / 2 % BUCKETS];
+	struct muxed **at = &m->hash[s->id / 2 % BUCKETS];
 
 	while (*at != s)
 		at = &(*at)->hash_next;
 	*at = s->hash_next;
 	ready_remove(s);
 	*(is_mine(m, s->id) ? &m->n_mine : &m->n_peers) -= 1;
-	if (!s->events)
+	if (!s->stream.events)
 		m->n_zombies--;
 	buf_fini(&s->tx);
 	free(s);
 }
 
-static void stream_close(struct mux_stream *s, int error)
+static void stream_close(struct muxed *s, int error)
 {
-	if (s->events)
-		s->events->closed(s->ctx, s, error);
+	if (s->stream.events)
+		s->stream.events->closed(s->stream.ctx, &s->stream, error);
 	stream_free(s);
 }
 
-static void make_zombie(struct mux_stream *s, int error)
+static void make_zombie(struct muxed *s, int error)
 {
 	struct mux *m = s->mux;
 
 	if (s->say_reset)
 		return;
-	s->events = NULL;
+	s->stream.events = NULL;
 	m->n_zombies++;
 	s->say_opened = s->credit_now = s->no_memory = false;
 	s->fin_queued = false;
@@ -214,10 +229,10 @@ unsigned int mux_streams(const struct mux *m)
 
 /* ---- what streams do ---- */
 
-struct mux_stream *mux_open(struct mux *m, uint32_t port, const struct mux_stream_events *events,
-			    void *ctx)
+struct stream *mux_open(struct mux *m, uint32_t port, const struct stream_events *events,
+			void *ctx)
 {
-	struct mux_stream *s;
+	struct muxed *s;
 
 	if (m->broken || m->n_mine >= MUX_STREAMS_MAX || m->next_id > UINT32_MAX - 2) {
 		errno = m->broken ? EPIPE : EMFILE;
@@ -229,23 +244,26 @@ struct mux_stream *mux_open(struct mux *m, uint32_t port, const struct mux_strea
 		return NULL;
 	}
 	m->next_id += 2;
-	s->events = events;
-	s->ctx = ctx;
+	s->stream.events = events;
+	s->stream.ctx = ctx;
 	s->say_open = true;
 	ready_update(s);
-	return s;
+	return &s->stream;
 }
 
-void mux_accept(struct mux_stream *s, const struct mux_stream_events *events, void *ctx)
+void mux_accept(struct stream *stream, const struct stream_events *events, void *ctx)
 {
-	s->events = events;
-	s->ctx = ctx;
+	struct muxed *s = of(stream);
+
+	s->stream.events = events;
+	s->stream.ctx = ctx;
 	s->say_opened = true;
 	ready_update(s);
 }
 
-size_t mux_room(struct mux_stream *s)
+size_t mux_room(struct stream *stream)
 {
+	struct muxed *s = of(stream);
 	size_t room = s->fin_queued ? 0 : buf_room(&s->tx);
 
 	if (room == 0)
@@ -253,8 +271,9 @@ size_t mux_room(struct mux_stream *s)
 	return room;
 }
 
-size_t mux_write(struct mux_stream *s, const void *p, size_t n)
+size_t mux_write(struct stream *stream, const void *p, size_t n)
 {
+	struct muxed *s = of(stream);
 	size_t room = s->fin_queued || s->no_memory ? 0 : buf_room(&s->tx);
 	size_t taken = n < room ? n : room;
 
@@ -268,29 +287,36 @@ size_t mux_write(struct mux_stream *s, const void *p, size_t n)
 	return taken;
 }
 
-void mux_finish(struct mux_stream *s)
+void mux_finish(struct stream *stream)
 {
+	struct muxed *s = of(stream);
+
 	s->fin_queued = true;
 	ready_update(s);
 }
 
-void mux_consumed(struct mux_stream *s, size_t n)
+void mux_consumed(struct stream *stream, size_t n)
 {
+	struct muxed *s = of(stream);
+
 	s->credit_due += (uint32_t)n;
 	if (s->credit_due >= CREDIT_BATCH && !s->fin_received)
 		s->credit_now = true;
 	ready_update(s);
 }
 
-void mux_grant(struct mux_stream *s, uint32_t n)
+void mux_grant(struct stream *stream, uint32_t n)
 {
+	struct muxed *s = of(stream);
+
 	s->credit_due += n;
 	s->credit_now = true;
 	ready_update(s);
 }
 
-void mux_reset(struct mux_stream *s, int error)
+void mux_reset(struct stream *stream, int error)
 {
+	struct muxed *s = of(stream);
 	bool unheard_of = s->say_open;
 
 	make_zombie(s, error);
@@ -329,7 +355,7 @@ static size_t put_number(uint8_t *p, enum frame type, uint32_t id, uint32_t v)
 }
 
 /* The short frames that a stream has to send, one of them. Return: its length, 0 without one. */
-static size_t put_control(struct mux_stream *s, uint8_t *p)
+static size_t put_control(struct muxed *s, uint8_t *p)
 {
 	if (s->say_open) {
 		s->say_open = false;
@@ -355,7 +381,7 @@ static size_t put_control(struct mux_stream *s, uint8_t *p)
  * Only the @first frame of an output buffer is cut to fit: cut ones at the end would be the turns
  * of the same streams over and over.
  */
-static size_t put_data(struct mux_stream *s, uint8_t *p, size_t cap, bool first)
+static size_t put_data(struct muxed *s, uint8_t *p, size_t cap, bool first)
 {
 	size_t n = s->tx.len < s->send_credit ? s->tx.len : s->send_credit;
 	size_t room = cap - MUX_FRAME_HEADER;
@@ -376,12 +402,12 @@ static size_t put_data(struct mux_stream *s, uint8_t *p, size_t cap, bool first)
  * to say does not fit into @cap any more. The stream may be gone afterwards.
  * @first: nothing stands in the output buffer yet.
  */
-static size_t serve(struct mux_stream *s, uint8_t *p, size_t cap, bool first)
+static size_t serve(struct muxed *s, uint8_t *p, size_t cap, bool first)
 {
 	size_t n = 0;
 
 	if (s->no_memory && !s->say_open) { /* bytes are missing: it cannot go on */
-		s->events->closed(s->ctx, s, -ENOMEM);
+		s->stream.events->closed(s->stream.ctx, &s->stream, -ENOMEM);
 		make_zombie(s, -ENOMEM);
 	}
 	while (cap - n >= MUX_FRAME_HEADER + 4) {
@@ -402,8 +428,8 @@ static size_t serve(struct mux_stream *s, uint8_t *p, size_t cap, bool first)
 		n += put_data(s, p + n, cap - n, first);
 		if (s->starved && !s->fin_queued && s->tx.len <= MUX_QUEUE_MAX / 2) {
 			s->starved = false;
-			if (s->events && s->events->writable)
-				s->events->writable(s->ctx, s);
+			if (s->stream.events && s->stream.events->writable)
+				s->stream.events->writable(s->stream.ctx, &s->stream);
 		}
 		return n;
 	}
@@ -425,7 +451,7 @@ static size_t put_frames(struct mux *m, uint8_t *p, size_t cap, bool first)
 	if (!m->hello_sent)
 		n = put_hello(m, p);
 	while (m->ready) {
-		struct mux_stream *s = m->ready;
+		struct muxed *s = m->ready;
 		uint32_t id = s->id;
 		size_t k = serve(s, p + n, cap - n, first && n == 0);
 
@@ -487,7 +513,7 @@ static int take_hello(struct mux *m, const uint8_t *p, struct smolvm_error *err)
 	m->hello_received = true;
 	m->peer_window = window;
 	for (unsigned int i = 0; i < BUCKETS; i++) {
-		for (struct mux_stream *s = m->hash[i]; s; s = s->hash_next) {
+		for (struct muxed *s = m->hash[i]; s; s = s->hash_next) {
 			s->send_credit += window;
 			ready_update(s);
 		}
@@ -498,7 +524,7 @@ static int take_hello(struct mux *m, const uint8_t *p, struct smolvm_error *err)
 
 static int take_open(struct mux *m, uint32_t id, uint32_t port, struct smolvm_error *err)
 {
-	struct mux_stream *s;
+	struct muxed *s;
 	int rc;
 
 	if (is_mine(m, id) || id <= m->last_peer_id)
@@ -511,25 +537,25 @@ static int take_open(struct mux *m, uint32_t id, uint32_t port, struct smolvm_er
 		m->broken = true;
 		return err_nomem(err);
 	}
-	rc = m->events->incoming(m->ctx, s, port);
+	rc = m->events->incoming(m->ctx, &s->stream, port);
 	s = find(m, id);
-	assert(rc < 0 || !s || s->events || s->say_reset);
+	assert(rc < 0 || !s || s->stream.events || s->say_reset);
 	if (rc < 0 && s)
 		make_zombie(s, rc);
 	return 0;
 }
 
-static int take_opened(struct mux_stream *s, struct smolvm_error *err)
+static int take_opened(struct muxed *s, struct smolvm_error *err)
 {
 	if (!is_mine(s->mux, s->id) || s->accepted)
 		return broke(s->mux, err, "accepted what was not asked for");
 	s->accepted = true;
-	if (s->events->opened)
-		s->events->opened(s->ctx, s);
+	if (s->stream.events->opened)
+		s->stream.events->opened(s->stream.ctx, &s->stream);
 	return 0;
 }
 
-static int take_credit(struct mux_stream *s, uint32_t n, struct smolvm_error *err)
+static int take_credit(struct muxed *s, uint32_t n, struct smolvm_error *err)
 {
 	if (n > MUX_WINDOW_MAX || s->send_credit > MUX_WINDOW_MAX - n)
 		return broke(s->mux, err, "credit out of range");
@@ -538,7 +564,7 @@ static int take_credit(struct mux_stream *s, uint32_t n, struct smolvm_error *er
 	return 0;
 }
 
-static int take_fin(struct mux_stream *s, struct smolvm_error *err)
+static int take_fin(struct muxed *s, struct smolvm_error *err)
 {
 	struct mux *m = s->mux;
 	uint32_t id = s->id;
@@ -546,7 +572,7 @@ static int take_fin(struct mux_stream *s, struct smolvm_error *err)
 	if (s->fin_received)
 		return broke(m, err, "ended twice");
 	s->fin_received = true;
-	s->events->ended(s->ctx, s);
+	s->stream.events->ended(s->stream.ctx, &s->stream);
 	s = find(m, id);
 	if (!s || !s->fin_sent)
 		return 0;
@@ -561,14 +587,15 @@ static const uint8_t control_len[] = {
 };
 
 /* The stream that a frame is for. NULL where this side is done with it: it was under way. */
-static int lookup(struct mux *m, enum frame type, uint32_t id, struct mux_stream **ret,
+static int lookup(struct mux *m, enum frame type, uint32_t id, struct muxed **ret,
 		  struct smolvm_error *err)
 {
-	struct mux_stream *s = find(m, id);
+	struct muxed *s = find(m, id);
 
 	if (s ? s->say_open : is_mine(m, id) ? id >= m->next_id : id > m->last_peer_id)
 		return broke(m, err, "a stream that was never opened");
-	if (s && is_mine(m, id) && !s->accepted && type != F_OPENED && type != F_RESET && s->events)
+	if (s && is_mine(m, id) && !s->accepted && type != F_OPENED && type != F_RESET &&
+	    s->stream.events)
 		return broke(m, err, "a stream that was not accepted");
 	*ret = s;
 	return 0;
@@ -577,7 +604,7 @@ static int lookup(struct mux *m, enum frame type, uint32_t id, struct mux_stream
 static int take_control(struct mux *m, enum frame type, uint32_t id, struct smolvm_error *err)
 {
 	uint32_t number = get_le32(m->control);
-	struct mux_stream *s;
+	struct muxed *s;
 	int rc;
 
 	if (type == F_HELLO)
@@ -587,7 +614,7 @@ static int take_control(struct mux *m, enum frame type, uint32_t id, struct smol
 	rc = lookup(m, type, id, &s, err);
 	if (rc < 0 || !s)
 		return rc;
-	if (!s->events) { /* a zombie: after the peer's last word nothing is left to be said */
+	if (!s->stream.events) { /* a zombie: after the peer's last word nothing is to be said */
 		if (type == F_RESET || (type == F_FIN && s->fin_sent))
 			stream_free(s);
 		return 0;
@@ -626,10 +653,10 @@ static int check_header(struct mux *m, struct smolvm_error *err)
 /* Credit is checked and taken once for the whole frame, at its header. */
 static int begin_data(struct mux *m, struct smolvm_error *err)
 {
-	struct mux_stream *s;
+	struct muxed *s;
 	int rc = lookup(m, F_DATA, get_le32(m->header + 4), &s, err);
 
-	if (rc < 0 || !s || !s->events)
+	if (rc < 0 || !s || !s->stream.events)
 		return rc;
 	if (s->fin_received)
 		return broke(m, err, "data after the end");
@@ -641,10 +668,10 @@ static int begin_data(struct mux *m, struct smolvm_error *err)
 
 static void take_data(struct mux *m, const uint8_t *p, size_t n)
 {
-	struct mux_stream *s = find(m, get_le32(m->header + 4));
+	struct muxed *s = find(m, get_le32(m->header + 4));
 
-	if (s && s->events)
-		s->events->data(s->ctx, s, p, n);
+	if (s && s->stream.events)
+		s->stream.events->data(s->stream.ctx, &s->stream, p, n);
 }
 
 int mux_input(struct mux *m, const uint8_t *p, size_t n, struct smolvm_error *err)

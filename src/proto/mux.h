@@ -32,37 +32,23 @@
 
 #include <smolvm/error.h>
 
+#include "proto/stream.h"
+
 #define MUX_VERSION      1u
 #define MUX_FRAME_HEADER 8u
 #define MUX_PAYLOAD_MAX  32760u /* with its header, what a virtio console takes at once */
-#define MUX_WINDOW       (256u << 10)
+#define MUX_WINDOW       STREAM_WINDOW
 #define MUX_WINDOW_MAX   (64u << 20)
-#define MUX_QUEUE_MAX    (128u << 10) /* bytes one stream may have waiting to be sent */
-#define MUX_STREAMS_MAX  1024u        /* opened by one side at once; more breaks the protocol */
+#define MUX_QUEUE_MAX    STREAM_QUEUE_MAX
+#define MUX_STREAMS_MAX  STREAMS_MAX /* more breaks the protocol */
 
 enum mux_side { MUX_HOST = 0, MUX_GUEST = 1 };
 
 struct mux;
-struct mux_stream;
 
-/**
- * struct mux_stream_events - what happens to a stream. @ctx is the stream's owner.
- * @opened:   the peer has accepted it (streams that this side opened). May be NULL.
- * @data:     @n bytes arrived, and are the callback's to keep: it must take them all. They count
- *            against the window until mux_consumed() gives them back.
- * @writable: mux_write() would take bytes again, after it took less than it was given.
- * @ended:    the peer sends no more.
- * @closed:   the stream is gone and the pointer with it: error 0 after a FIN in both directions,
- *            else a negative errno (-ECONNRESET and -EPIPE among them). Not called after
- *            mux_reset().
- */
-struct mux_stream_events {
-	void (*opened)(void *ctx, struct mux_stream *s);
-	void (*data)(void *ctx, struct mux_stream *s, const uint8_t *p, size_t n);
-	void (*writable)(void *ctx, struct mux_stream *s);
-	void (*ended)(void *ctx, struct mux_stream *s);
-	void (*closed)(void *ctx, struct mux_stream *s, int error);
-};
+/* Names of before there were other carriers. */
+#define mux_stream	  stream
+#define mux_stream_events stream_events
 
 /**
  * struct mux_events - what the peer does.
@@ -72,7 +58,7 @@ struct mux_stream_events {
  */
 struct mux_events {
 	void (*hello)(void *ctx, uint32_t features);
-	int (*incoming)(void *ctx, struct mux_stream *s, uint32_t port);
+	int (*incoming)(void *ctx, struct stream *s, uint32_t port);
 };
 
 /** mux_create() - @side decides who numbers streams how. Return: the mux, NULL without memory. */
@@ -110,33 +96,19 @@ unsigned int mux_streams(const struct mux *m);
  * Return: the stream, usable at once; NULL with errno EMFILE (MUX_STREAMS_MAX), ENOMEM, or EPIPE
  * on a channel that has failed.
  */
-struct mux_stream *mux_open(struct mux *m, uint32_t port, const struct mux_stream_events *events,
-			    void *ctx);
+struct stream *mux_open(struct mux *m, uint32_t port, const struct stream_events *events,
+			void *ctx);
 
-/** mux_accept() - take over an incoming stream; only inside incoming(). */
-void mux_accept(struct mux_stream *s, const struct mux_stream_events *events, void *ctx);
-
-/**
- * mux_write() - queue bytes.
- *
- * Return: how many were taken (0 to @n). Where memory for them cannot be had it takes none, and the
- * stream is closed with -ENOMEM soon after.
+/*
+ * The operations of struct stream_ops on streams of a multiplexer, for those who know that it is
+ * one. mux_write() fails for want of memory only: the stream is then closed with -ENOMEM.
  */
-size_t mux_write(struct mux_stream *s, const void *p, size_t n);
-
-/** mux_room() - how many bytes mux_write() would take now; at 0, writable() will be called. */
-size_t mux_room(struct mux_stream *s);
-
-/** mux_finish() - FIN after what is queued; no mux_write() afterwards. */
-void mux_finish(struct mux_stream *s);
-
-/** mux_consumed() - @n bytes given by data() are passed on: the peer may send as many more. */
-void mux_consumed(struct mux_stream *s, size_t n);
-
-/** mux_grant() - widen the stream's window by @n bytes for good. */
-void mux_grant(struct mux_stream *s, uint32_t n);
-
-/** mux_reset() - end it both ways now with a negative errno; queued bytes are lost, @s is gone. */
-void mux_reset(struct mux_stream *s, int error);
+void mux_accept(struct stream *s, const struct stream_events *events, void *ctx);
+size_t mux_write(struct stream *s, const void *p, size_t n);
+size_t mux_room(struct stream *s);
+void mux_finish(struct stream *s);
+void mux_consumed(struct stream *s, size_t n);
+void mux_grant(struct stream *s, uint32_t n);
+void mux_reset(struct stream *s, int error);
 
 #endif
