@@ -7,11 +7,12 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
 TESTS ?=
+export CMD ?=
 
 # One thing at a time: ninja and the kernel's build use all processors by themselves.
 .NOTPARALLEL:
 .DEFAULT_GOAL := all
-.PHONY: help all deps deps-test programs kernel check test lint fuzz bench run install clean
+.PHONY: help all deps deps-test programs kernel check test lab lint fuzz bench run install clean
 
 help: ## show this list
 	@echo "usage: make [TARGET]        (no target: all)"
@@ -49,6 +50,9 @@ check: deps programs ## the tests that need no virtual machine (one or two minut
 
 test: deps-test programs kernel ## all tests
 	@tests/run.py $(TESTS)
+
+lab: deps-test programs kernel ## what needs KVM, in a machine that has it (CMD='...': any command)
+	@if [ -n "$$CMD" ]; then tools/lab.sh sh -c "$$CMD"; else tests/run.py lab; fi
 
 lint: deps-test programs ## clang-tidy, cppcheck, shellcheck, our own checks, ASan + UBSan
 	@tests/run.py static lint asan

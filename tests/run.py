@@ -136,10 +136,22 @@ def scripts(suite):
                       name.endswith(".py") and "from lib import" in head)
 
 
+def suite_lab():
+    """Inside a machine of ours with a /dev/kvm: what needs one, and the boot tests once more, on
+    the built-in VMM."""
+    limit = 2400
+    yield from setting_up("lab", (["ninja", "-C", BUILD, "--quiet", "lab-programs"], {}))
+    inside = ["tools/lab.sh", "env", "SMOLVM_TEST_BACKEND=builtin"]
+    for name in ("lab", "boot"):
+        for p in scripts(name):
+            yield Program("lab", p.name, inside + p.cmd, {**p.env, "LAB_TIMEOUT": "%ds" % limit},
+                          limit + 30, p.alone, p.filters)
+
+
 SUITES = {
     "static": suite_static, "unit": suite_unit, "cli": lambda: scripts("cli"),
     "conformance": lambda: scripts("conformance"), "boot": lambda: scripts("boot"),
-    "asan": suite_asan, "lint": suite_lint, "fuzz": suite_fuzz,
+    "lab": suite_lab, "asan": suite_asan, "lint": suite_lint, "fuzz": suite_fuzz,
 }
 
 

@@ -33,7 +33,8 @@ import traceback
 __all__ = [
     "test", "main", "Skip", "Failure", "check", "same", "wait_for", "json", "os", "random",
     "shutil", "signal", "stat", "subprocess", "sys", "tempfile", "threading", "time", "ROOT",
-    "BUILD", "SMOLVM", "AS_ROOT", "NOBODY", "need_root", "need_tool", "contextlib", "processes_of",
+    "BUILD", "SMOLVM", "BACKEND", "AS_ROOT", "NOBODY", "need_root", "need_tool", "contextlib",
+    "processes_of",
 ]
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -41,9 +42,11 @@ BUILD = os.path.join(ROOT, os.environ.get("SMOLVM_BUILD", "build"))
 SMOLVM = os.path.join(BUILD, "smolvm")
 AS_ROOT = os.geteuid() == 0
 NOBODY = 65534
-LIMIT_S = 60        # for one case
-RUN_S = 45          # for one run of smolvm
-GONE_S = 8          # until everything of a machine must have gone
+BACKEND = os.environ.get("SMOLVM_TEST_BACKEND") or "qemu"  # what the machines run on
+SLOWER = 3 if os.environ.get("SMOLVM_LAB") else 1           # this is itself an emulated machine
+LIMIT_S = 60 * SLOWER   # for one case
+RUN_S = 45 * SLOWER     # for one run of smolvm
+GONE_S = 8 * SLOWER     # until everything of a machine must have gone
 SHOWN = 1500        # bytes of an output in a message
 
 
@@ -72,7 +75,7 @@ def same(got, wanted, what="value"):
 
 def wait_for(condition, what, seconds=10):
     """Until condition() is true; returns what it gave."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * SLOWER
     while True:
         value = condition()
         if value:
@@ -208,7 +211,7 @@ class Running:
                 return
             into += data
 
-    def says(self, what, seconds=20):
+    def says(self, what, seconds=20 * SLOWER):
         """Wait until its output holds something."""
         wait_for(lambda: what in self.out or self.process.poll() is not None,
                  "%r of %s; it said %s and %s" % (what, self.args, shorten(bytes(self.out)),
@@ -224,6 +227,7 @@ class Running:
         self.process.send_signal(number)
 
     def wait(self, seconds=RUN_S):
+        seconds = max(seconds * SLOWER, RUN_S) if SLOWER > 1 else seconds
         try:
             rc = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -268,7 +272,7 @@ class Case:
     def environment(self, extra=None):
         env = {k: v for k, v in os.environ.items()
                if not k.startswith("SMOLVM_") and k not in ("XDG_DATA_HOME", "XDG_RUNTIME_DIR")}
-        env["SMOLVM_HOME"] = self.home
+        env["SMOLVM_HOME"], env["SMOLVM_BACKEND"] = self.home, BACKEND
         env.update(extra or {})
         return {k: v for k, v in env.items() if v is not None}
 
@@ -310,7 +314,7 @@ class Case:
     def start_sandbox(self, *args, **more):
         return self.start("sandbox", "run", *args, **more)
 
-    def pty(self, *args, rows=24, columns=80, timeout=20):
+    def pty(self, *args, rows=24, columns=80, timeout=20 * SLOWER):
         """Run smolvm on a terminal, as a pexpect object."""
         try:
             import pexpect
@@ -330,6 +334,11 @@ class Case:
     def processes(self, name=None):
         return sorted(pid for pid, comm in processes_of(self.home).items()
                       if name is None or name in comm)
+
+    def hypervisors(self):
+        """The processes in which this case's machines run, once there are any."""
+        name = "smolvm-vmm" if BACKEND == "builtin" else BACKEND
+        return wait_for(lambda: self.processes(name), "the machine", 20)
 
     def leaves_nothing(self, seconds=GONE_S):
         """No process and no file of a machine is left, now or very soon."""
@@ -377,10 +386,11 @@ def unprivileged_build():
 _tests = []
 
 
-def test(limit=LIMIT_S, name=None):
-    """Marks a function as a test case; its name is what is printed."""
+def test(limit=60, name=None, backend=None):
+    """Marks a function as a test case; its name is what is printed. backend: only for that one."""
     def add(function):
-        _tests.append((name or function.__name__.replace("_", " "), function, limit))
+        if backend in (None, BACKEND):
+            _tests.append((name or function.__name__.replace("_", " "), function, limit * SLOWER))
         return function
     return add
 

@@ -96,7 +96,7 @@ def a_disk_that_fills_while_the_guest_writes(t):
     check(r.rc in (1, 125) and r.err and not r.out, r.describe())
 
 
-@test()
+@test(backend="qemu")
 def without_qemu(t):
     r = in_namespace(t, 'touch none; chmod 644 none; n=$PWD/none; '
                      'for f in $(which -a qemu-system-x86_64 qemu-system-aarch64); '
@@ -105,7 +105,7 @@ def without_qemu(t):
     r.fails(125, "qemu", "install")
 
 
-@test()
+@test(backend="qemu")
 def without_qemu_in_the_path(t):
     tools = t.folder("bin")
     for name in ("mke2fs", "sh"):

@@ -158,7 +158,7 @@ def our_terminal_is_restored_when_the_machine_dies(t):
     child = t.pty(*RUN, "sh", "-c", "echo up; sleep 1000")
     before = termios.tcgetattr(child.child_fd)
     child.expect_exact("up")
-    for pid in t.processes("qemu"):
+    for pid in t.hypervisors():
         os.kill(pid, signal.SIGKILL)
     after = wait_for(lambda: termios.tcgetattr(child.child_fd)[3] & termios.ICANON and
                      termios.tcgetattr(child.child_fd), "the terminal to be restored")
