@@ -58,6 +58,7 @@ struct virtio_device;
  * @counters: of the machine; added to with virtio_count().
  * @thread_started, @thread_ctx: to be called first in every thread that a device makes, see
  *            smolvm/vmm.h; may be NULL. Such threads have all signals blocked.
+ * @pool:     the disks' workers: NULL at first, made by the first disk, gone with the last one.
  */
 struct virtio_env {
 	const struct gmem *mem;
@@ -65,6 +66,7 @@ struct virtio_env {
 	struct smolvm_vmm_counters *counters;
 	int (*thread_started)(void *ctx, enum smolvm_vmm_thread kind);
 	void *thread_ctx;
+	struct pool *pool;
 	char name[9];
 };
 
