@@ -83,10 +83,11 @@ enum failure_key {
  */
 #define SHARE_PREAMBLE 8u
 /*
- * A share that is a virtio-fs device has this tag, with its number. The agent sends the preamble
- * alone to the share's port, before it mounts: one byte 0 comes back, then the stream ends.
+ * A share that is a virtio-fs device has this tag, its number behind it ("share0"). The agent sends
+ * the preamble alone to the share's port, before it mounts: one byte 0 comes back, then the stream
+ * ends.
  */
-#define SHARE_TAG "share%u"
+#define SHARE_TAG "share"
 /* The most bytes of a FUSE message: 1 MiB of data, and headers. */
 #define SHARE_DATA_MAX (1u << 20)
 #define SHARE_MESSAGE_MAX (SHARE_DATA_MAX + 4096u)
