@@ -31,8 +31,7 @@
 #define EDX1_NEVER (BIT(21) /* DS */ | BIT(22) /* ACPI */ | BIT(29) /* TM */ | BIT(31) /* PBE */)
 #define EDX1_HTT BIT(28)
 /* Leaf 7 */
-#define EBX7_NEVER (BIT(2) /* SGX */ | BIT(12) /* RDT-M */ | BIT(15) /* RDT-A */ | BIT(25) /* PT   \
-											    */)
+#define EBX7_NEVER (BIT(2) /* SGX */ | BIT(12) | BIT(15) /* RDT */ | BIT(25) /* PT */)
 #define ECX7_NEVER (BIT(5) /* WAITPKG */ | BIT(30) /* SGX-LC */)
 #define EDX7_NEVER                                                                                 \
 	(BIT(18) /* PCONFIG */ | BIT(19) /* arch. LBR */ | BIT(22) | BIT(24) | BIT(25) /* AMX */)
