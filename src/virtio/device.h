@@ -77,7 +77,8 @@ struct virtio_env {
  * @start:     before the guest runs: begin watching, make threads. May be NULL. -errno with @err.
  * @activate:  the driver is ready (DRIVER_OK): features and queues are settled. May be NULL.
  * @reset:     stop, and come back when nothing of the device touches a queue or guest memory any
- *             more; may release and take the lock meanwhile (pthread_cond_wait). May be NULL.
+ *             more; may release and take the lock meanwhile (pthread_cond_wait). Called only
+ *             after activate(); @active is false already. May be NULL.
  * @notify:    queue @q has something new; only after activate(), the queue ready.
  * @config_read, @config_write: device configuration, @len bytes at @offset, any of them; what is
  *             outside reads as zeroes. May be NULL.
@@ -122,9 +123,14 @@ struct virtio_device {
 	uint32_t generation;
 };
 
-/** virtio_init() - fill in the common part; queues are of @ops->queue_size. */
+/**
+ * virtio_init() - fill in the common part, in memory of any content; queues are of
+ * @ops->queue_size. The transport's fields (raise, raise_ctx) are set after it.
+ */
 void virtio_init(struct virtio_device *d, const struct virtio_ops *ops, struct virtio_env *env,
 		 uint64_t features, unsigned int n_queues);
+
+/** virtio_fini() - free what the common part holds. */
 void virtio_fini(struct virtio_device *d);
 
 /** virtio_has() - whether the driver took this feature (a bit mask). */
@@ -152,13 +158,22 @@ void virtio_fail(struct virtio_device *d);
 int virtio_pop(struct virtio_device *d, struct virtq *q, struct virtq_request *ret,
 	       struct iovec *iov, unsigned int cap, uint64_t max_bytes);
 
+/**
+ * virtio_again() - have notify() called for queue @q once more, after others have had their turn:
+ * for a device that stops after so many requests. Nothing happens without a loop.
+ */
+void virtio_again(struct virtio_device *d, unsigned int q);
+
 /** virtio_count() - add to a counter of the machine. Any thread. */
 static inline void virtio_count(uint64_t *counter, uint64_t n)
 {
 	__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
 }
 
-/** virtio_thread() - start a thread of kind @kind with all signals blocked, named. 0 or -errno. */
+/**
+ * virtio_thread() - start a thread of kind @kind with all signals blocked, named, once the env's
+ * thread_started() has allowed it. Return: 0 or -errno (thread_started()'s own).
+ */
 int virtio_thread(struct virtio_env *env, enum smolvm_vmm_thread kind, pthread_t *ret,
 		  void *(*run)(void *), void *ctx);
 

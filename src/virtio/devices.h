@@ -33,4 +33,13 @@ void fs_set_user(struct virtio_device *d, uint32_t uid, uint32_t gid);
 /** balloon_set() - the guest is to give up @pages of 4 KiB. Any thread, without the lock. */
 void balloon_set(struct virtio_device *d, uint32_t pages);
 
+#define BALLOON_STATS 16
+
+/**
+ * balloon_stats() - what the guest said last of its memory, by tag (virtio 1.2 §5.5.6.4: 4 free, 5
+ * all of it, 6 available, in bytes, ...); UINT64_MAX: not said. Asks the guest for newer figures,
+ * which the next call gives. Any thread, without the lock.
+ */
+void balloon_stats(struct virtio_device *d, uint64_t ret[BALLOON_STATS]);
+
 #endif

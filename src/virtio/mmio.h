@@ -18,7 +18,9 @@ struct virtio_mmio {
 	struct virtio_device *device;
 	struct loop_watch watches[VIRTIO_QUEUES_MAX];
 	uint32_t queue_sel, feature_sel, driver_feature_sel;
-	bool driver_seen; /* DRIVER_OK has been reached once */
+	bool driver_seen;    /* DRIVER_OK has been reached once; atomic */
+	bool feature_beyond; /* the driver took one above the 64 that can be offered */
+	bool resetting;	     /* the device's reset() is under way */
 };
 
 /**

@@ -31,7 +31,10 @@ struct virtq {
 	uint8_t *used;
 	bool ready, broken;
 	bool event_idx; /* VIRTIO_F_EVENT_IDX was negotiated */
+	bool indirect;	/* VIRTIO_F_INDIRECT_DESC was */
+	bool silent;	/* between virtq_silence() and virtq_listen() */
 	uint16_t next_avail, next_used;
+	uint16_t seen_avail; /* the driver's index as it was last seen */
 	uint16_t signalled_used;
 	bool signalled_valid;
 };
@@ -66,11 +69,16 @@ int virtq_enable(struct virtq *q);
  * Every field of guest memory is read once. Return: 1; 0: there is none; -EPROTO: the ring is
  * malformed (an index out of range, a loop, a table nested or odd, readable after writable, more
  * buffers or bytes than allowed, memory that is not there): the queue is broken from now on.
+ * Buffers of no bytes are left out, so that a request may have none at all. Finding nothing asks
+ * for a notification of the next request, unless virtq_silence() has been called.
  */
 int virtq_pop(struct virtq *q, struct virtq_request *ret, struct iovec *iov, unsigned int cap,
 	      uint64_t max_bytes);
 
-/** virtq_push() - give it back, @written bytes having been written into its buffers. */
+/**
+ * virtq_push() - give it back, @written bytes having been written into its buffers. Nothing happens
+ * on a queue that the driver has stopped meanwhile.
+ */
 void virtq_push(struct virtq *q, uint16_t head, uint32_t written);
 
 /** virtq_wants_interrupt() - whether the driver wants to hear of what was pushed since last asked.

@@ -492,10 +492,9 @@ static inline bool vg_wants_kick(struct vg *g, unsigned int i, uint16_t old)
 	uint16_t *used = vg_ptr(g, q->used_gpa);
 	uint16_t event;
 
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!(g->features & VIRTIO_F_EVENT_IDX))
-		return !(__atomic_load_n(&used[0], __ATOMIC_RELAXED) & 1);
-	event = __atomic_load_n(&used[2 + 4 * q->size], __ATOMIC_RELAXED);
+		return !(__atomic_load_n(&used[0], __ATOMIC_SEQ_CST) & 1);
+	event = __atomic_load_n(&used[2 + 4 * q->size], __ATOMIC_SEQ_CST);
 	return (uint16_t)(q->avail - event - 1) < (uint16_t)(q->avail - old);
 }
 
@@ -593,8 +592,8 @@ static inline bool vg_wait_needs_reset(struct vg *g)
 static inline uint32_t vg_request(struct vg *g, unsigned int i, const struct vg_buf *bufs,
 				  unsigned int n)
 {
-	uint16_t head = vg_add(g, i, bufs, n), got;
-	uint32_t written;
+	uint16_t head = vg_add(g, i, bufs, n), got = 0;
+	uint32_t written = 0;
 
 	vg_kick(g, i);
 	assert_true(vg_wait(g, i, &got, &written));
