@@ -27,6 +27,7 @@ build  pc:jansson             libjansson-dev    jansson-devel         jansson   
 build  pc:sqlite3             libsqlite3-dev    sqlite-devel          sqlite            sqlite
 build  pc:libcrypto           libssl-dev        openssl-devel         openssl           openssl@3
 build  pc:cmocka              libcmocka-dev     libcmocka-devel       cmocka            cmocka
+build  pc:libseccomp          libseccomp-dev    libseccomp-devel      libseccomp        -
 build  static:busybox         busybox-static    busybox               busybox           -
 kernel cmd:flex               flex              flex                  flex              flex
 kernel cmd:bison              bison             bison                 bison             bison

@@ -27,6 +27,8 @@ struct proc_fd {
  *        is above 127.
  * @die_with_parent: the kernel kills it when the calling thread ends (Linux).
  * @new_session: it leaves the caller's session and process group.
+ * @before_exec, @before_exec_ctx: called last in the child, which has no thread but this one and
+ *        must not allocate; -errno makes the start fail with it. May be NULL.
  */
 struct proc_config {
 	const char *path;
@@ -36,6 +38,8 @@ struct proc_config {
 	size_t n_fds;
 	bool die_with_parent;
 	bool new_session;
+	int (*before_exec)(void *ctx);
+	void *before_exec_ctx;
 };
 
 /**

@@ -89,6 +89,9 @@ static void child_main(const struct proc_config *c, int report_fd, pid_t parent)
 		if (getppid() != parent)
 			_exit(127);
 	}
+	e = c->before_exec ? -c->before_exec(c->before_exec_ctx) : 0;
+	if (e)
+		goto failed;
 	execve(c->path, (char **)(uintptr_t)c->argv, c->env ? (char **)(uintptr_t)c->env : environ);
 	e = errno;
 failed:

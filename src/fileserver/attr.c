@@ -11,6 +11,9 @@
 
 #include "fileserver/server.h"
 
+/* syscalls (fs): fstat newfstatat statx faccessat faccessat2 fchmod fchmodat fchownat ftruncate
+ * utimensat */
+
 #define TICK_NS 100000000 /* more than a tick of any kernel */
 
 /* ---- showing ---- */

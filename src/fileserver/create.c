@@ -16,6 +16,8 @@
 #include "base/fd.h"
 #include "fileserver/server.h"
 
+/* syscalls (fs): openat mknodat mkdirat symlinkat */
+
 /* ---- owner and mode ---- */
 
 struct wanted {

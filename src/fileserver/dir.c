@@ -19,6 +19,8 @@
 #include "base/fd.h"
 #include "fileserver/server.h"
 
+/* syscalls (fs): openat getdents64 lseek */
+
 /* As getdents64() writes it. */
 struct host_entry {
 	uint64_t ino;

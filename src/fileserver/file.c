@@ -21,6 +21,9 @@
 #include "base/fd.h"
 #include "fileserver/server.h"
 
+/* syscalls (fs): openat pread64 pwrite64 pwritev2 fsync fdatasync lseek fallocate
+ * copy_file_range */
+
 /* Dirty pages are written back after 30 s, looked for every 5 s. */
 #define SETTLED_NS (60ll * 1000000000)
 /* The most that one COPY_FILE_RANGE copies: the share can do nothing else meanwhile. */

@@ -22,6 +22,8 @@
 #include "base/fd.h"
 #include "fileserver/server.h"
 
+/* syscalls (fs): fstatfs close */
+
 #define REPLY_SLACK  4096u
 #define DATA_MIN     4096u
 #define DATA_LIMIT   (16u << 20)

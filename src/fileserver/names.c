@@ -13,6 +13,8 @@
 #include "base/fd.h"
 #include "fileserver/server.h"
 
+/* syscalls (fs): readlinkat unlinkat renameat2 linkat */
+
 int op_lookup(struct fileserver *fs, struct request *req, struct reply *rep)
 {
 	struct fuse_entry_out out;

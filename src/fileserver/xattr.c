@@ -20,6 +20,9 @@
 #include "base/fd.h"
 #include "fileserver/server.h"
 
+/* syscalls (fs): getxattr listxattr setxattr removexattr fgetxattr flistxattr fsetxattr
+ * fremovexattr */
+
 /**
  * struct call - one of the four system calls, with its arguments.
  * @opcode: which, as in the request.
