@@ -9,10 +9,9 @@
 
 #include <stdbool.h>
 
-#include "agent/channel.h"
+#include "agent/carrier.h"
 #include "agent/children.h"
 #include "base/loop.h"
-#include "proto/mux.h"
 
 /**
  * enum setup_state - how far the machine has been set up.
@@ -24,13 +23,12 @@ enum setup_state { SETUP_NONE, SETUP_RUNNING, SETUP_DONE, SETUP_FAILED };
  * @setup:   commands run once it is SETUP_DONE.
  * @dev_fd:  /dev of the machine, O_PATH; -1 before the set-up.
  * @rw_fd:   the file system that takes the root's writes, O_PATH; -1 without one on a disk.
- * @shared:  there are shared folders.
+ * @shared:  there are shared folders whose answers the agent carries.
  * @n_execs: commands whose state is held.
  */
 struct agent {
 	struct loop *loop;
-	struct mux *mux;
-	struct channel channel;
+	struct carrier *carrier;
 	struct children children;
 	enum setup_state setup;
 	int dev_fd, rw_fd;

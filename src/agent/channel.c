@@ -7,24 +7,51 @@
  * buffers can. A port whose host side is closed reports a hang-up and reads as end of file; this
  * is also what it does in the moment between its appearing and the host's connection to it.
  */
-#include "agent/channel.h"
+#include "agent/carrier.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/inotify.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/err.h"
 #include "base/fd.h"
+#include "proto/mux.h"
 
 #define OPEN_TIMEOUT_MS	   10000
 #define CONNECT_TIMEOUT_MS 10000
 #define CONNECT_STEP_NS	   200000
 #define DEVICES_MAX	   24 /* virtio devices looked at */
+
+/* The port takes at most this many bytes in one write, and hands out at most a page in one read. */
+#define WRITE_MAX (32u << 10)
+#define READ_MAX  (64u << 10)
+#define PAGE	  4096u
+
+/**
+ * struct channel - the port.
+ * @out:   bytes of the multiplexer on their way, from @out_at to @out_len.
+ * @flushing: flush() has nothing to do, since somebody does it further up.
+ */
+struct channel {
+	struct carrier carrier;
+	struct mux *mux;
+	struct loop_watch watch;
+	int fd;
+	size_t out_at, out_len;
+	bool flushing;
+	uint8_t out[WRITE_MAX];
+	uint8_t in[READ_MAX];
+};
+
+static struct channel channel; /* all zero: takes no room in the program */
 
 static bool may_come(int error)
 {
@@ -47,7 +74,8 @@ static int open_any(void)
 	return -1;
 }
 
-int channel_open(void)
+/* Return: the descriptor (non-blocking), or -errno of the last attempt. */
+static int open_port(void)
 {
 	int64_t deadline = 0;
 	AUTO_FD notify = -1;
@@ -95,10 +123,10 @@ static void update_watch(struct channel *c)
 {
 	bool waiting = c->out_at < c->out_len;
 
-	loop_set(c->loop, &c->watch, LOOP_READ | (waiting ? LOOP_WRITE : 0));
+	loop_set(c->carrier.loop, &c->watch, LOOP_READ | (waiting ? LOOP_WRITE : 0));
 }
 
-void channel_flush(struct channel *c)
+static void flush(struct channel *c)
 {
 	if (c->flushing) /* a stream became writable inside mux_output(): the loop below goes on */
 		return;
@@ -116,7 +144,7 @@ void channel_flush(struct channel *c)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno != EAGAIN)
-			c->lost("the channel cannot be written");
+			c->carrier.events->lost("the channel cannot be written");
 		if (n <= 0)
 			break;
 		c->out_at += (size_t)n;
@@ -127,11 +155,11 @@ void channel_flush(struct channel *c)
 
 static ssize_t read_port(struct channel *c)
 {
-	struct iovec pages[CHANNEL_READ_MAX / CHANNEL_PAGE];
+	struct iovec pages[READ_MAX / PAGE];
 	const int n = (int)(sizeof(pages) / sizeof(*pages));
 
 	for (int i = 0; i < n; i++)
-		pages[i] = (struct iovec){ c->in + (size_t)i * CHANNEL_PAGE, CHANNEL_PAGE };
+		pages[i] = (struct iovec){ c->in + (size_t)i * PAGE, PAGE };
 	return readv(c->fd, pages, n); /* it stops at the first page that is not filled */
 }
 
@@ -144,28 +172,80 @@ static void on_ready(struct loop_watch *w, unsigned int events)
 		ssize_t n = read_port(c);
 
 		if (n == 0)
-			c->lost("the host closed the channel");
+			c->carrier.events->lost("the host closed the channel");
 		if (n < 0 && errno != EAGAIN && errno != EINTR)
-			c->lost("the channel cannot be read");
+			c->carrier.events->lost("the channel cannot be read");
 		c->flushing = true; /* once, when all of it has been taken */
 		if (n > 0 && mux_input(c->mux, c->in, (size_t)n, &err) < 0)
-			c->lost(err.message);
+			c->carrier.events->lost(err.message);
 		c->flushing = false;
 	}
-	channel_flush(c);
+	flush(c);
 }
 
-int channel_start(struct channel *c)
+/* ---- the carrier ---- */
+
+static struct channel *of(struct carrier *c)
 {
+	return (struct channel *)c; /* it begins with it */
+}
+
+static struct stream *channel_open(struct carrier *c, uint32_t port,
+				   const struct stream_events *events, void *ctx)
+{
+	return mux_open(of(c)->mux, port, events, ctx);
+}
+
+static void channel_flush(struct carrier *c)
+{
+	flush(of(c));
+}
+
+static void channel_end(struct carrier *c, int error)
+{
+	mux_destroy(of(c)->mux, error);
+}
+
+static const struct carrier_ops channel_ops = {
+	.open = channel_open, .flush = channel_flush, .end = channel_end,
+};
+
+static void on_hello(void *ctx, uint32_t features)
+{
+	(void)ctx, (void)features;
+}
+
+static int on_incoming(void *ctx, struct stream *s, uint32_t port)
+{
+	struct carrier *c = ctx;
+
+	return c->events->incoming(c->ctx, s, port);
+}
+
+static const struct mux_events mux_events = { .hello = on_hello, .incoming = on_incoming };
+
+int channel_start(const struct carrier *given, struct carrier **ret, struct smolvm_error *err)
+{
+	struct channel *c = &channel;
 	int rc;
 
+	c->carrier = *given;
+	c->carrier.ops = &channel_ops;
+	c->mux = mux_create(MUX_GUEST, 0, &mux_events, &c->carrier);
+	if (!c->mux)
+		return err_nomem(err);
+	c->fd = open_port();
+	if (c->fd < 0)
+		return err_set(err, -c->fd, "opening the channel: %s", strerror(-c->fd));
 	c->watch = (struct loop_watch){ .fd = c->fd, .events = LOOP_READ, .ready = on_ready,
 					.ctx = c };
-	channel_flush(c); /* hello: the host may work on its answer while the rest is made ready */
+	flush(c); /* hello: the host may work on its answer while the rest is made ready */
 	rc = wait_connected(c->fd);
+	if (rc == 0)
+		rc = loop_add(given->loop, &c->watch);
 	if (rc < 0)
-		return rc;
-	rc = loop_add(c->loop, &c->watch);
+		return err_set(err, -rc, "starting the channel: %s", strerror(-rc));
 	update_watch(c);
-	return rc;
+	*ret = &c->carrier;
+	return 0;
 }

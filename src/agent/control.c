@@ -55,9 +55,9 @@ static void answer(struct control *c, int result, struct smolvm_error *err)
 			sender_message(&c->out, CONTROL_OK, NULL, 0);
 		else
 			sender_failure(&c->out, CONTROL_ERROR, err);
-		mux_finish(c->out.stream); /* a new stream has room for so little */
+		stream_finish(c->out.stream); /* a new stream has room for so little */
 	}
-	channel_flush(&a->channel);
+	carrier_flush(a->carrier);
 }
 
 /* ---- requests ---- */
@@ -134,20 +134,20 @@ static const struct {
 
 /* ---- the stream ---- */
 
-static void control_data(void *ctx, struct mux_stream *s, const uint8_t *p, size_t n)
+static void control_data(void *ctx, struct stream *s, const uint8_t *p, size_t n)
 {
 	struct control *c = ctx;
 	struct msg m = { 0 };
 	long k;
 
-	mux_consumed(s, n);
+	stream_consumed(s, n);
 	if (c->received) /* one request a stream; what follows is ignored */
 		return;
 	k = buf_add(&c->in, p, n);
 	if (k == 0)
 		k = msg_parse(buf_peek(&c->in), c->in.len, REQUEST_MAX, &m);
 	if (k < 0) {
-		mux_reset(s, (int)k);
+		stream_reset(s, (int)k);
 		control_free(c);
 		return;
 	}
@@ -161,24 +161,24 @@ static void control_data(void *ctx, struct mux_stream *s, const uint8_t *p, size
 		}
 	}
 	c->busy = false;
-	mux_reset(s, -EBADMSG);
+	stream_reset(s, -EBADMSG);
 	control_free(c);
 }
 
-static void control_writable(void *ctx, struct mux_stream *s)
+static void control_writable(void *ctx, struct stream *s)
 {
 	(void)ctx, (void)s;
 }
 
-static void control_ended(void *ctx, struct mux_stream *s)
+static void control_ended(void *ctx, struct stream *s)
 {
 	struct control *c = ctx;
 
 	if (!c->received)
-		mux_finish(s);
+		stream_finish(s);
 }
 
-static void control_closed(void *ctx, struct mux_stream *s, int error)
+static void control_closed(void *ctx, struct stream *s, int error)
 {
 	struct control *c = ctx;
 
@@ -190,20 +190,20 @@ static void control_closed(void *ctx, struct mux_stream *s, int error)
 		control_free(c);
 }
 
-static const struct mux_stream_events control_events = {
+static const struct stream_events control_events = {
 	.data = control_data, .writable = control_writable, .ended = control_ended,
 	.closed = control_closed,
 };
 
-int control_incoming(struct agent *a, struct mux_stream *s)
+int control_incoming(struct agent *a, struct stream *s)
 {
 	struct control *c = calloc(1, sizeof(*c));
 
 	if (!c)
 		return -ENOMEM;
 	c->agent = a;
-	buf_init(&c->in, REQUEST_MAX + MSG_HEADER + MUX_WINDOW);
+	buf_init(&c->in, REQUEST_MAX + MSG_HEADER + STREAM_WINDOW);
 	sender_init(&c->out, s, ANSWER_MAX);
-	mux_accept(s, &control_events, c);
+	stream_accept(s, &control_events, c);
 	return 0;
 }

@@ -9,7 +9,7 @@
 #include "agent/sender.h"
 
 /* What the host may have sent and not seen again: its window. */
-#define ECHO_MAX MUX_WINDOW
+#define ECHO_MAX STREAM_WINDOW
 
 /**
  * struct echo - one stream; what waits in @out has not been given back to the window.
@@ -24,32 +24,32 @@ static void echo_progress(struct echo *e)
 	size_t before = e->out.rest.len;
 	bool empty = sender_flush(&e->out);
 
-	mux_consumed(e->out.stream, before - e->out.rest.len);
+	stream_consumed(e->out.stream, before - e->out.rest.len);
 	if (empty && e->ended)
-		mux_finish(e->out.stream);
+		stream_finish(e->out.stream);
 }
 
-static void echo_data(void *ctx, struct mux_stream *s, const uint8_t *p, size_t n)
+static void echo_data(void *ctx, struct stream *s, const uint8_t *p, size_t n)
 {
 	struct echo *e = ctx;
 	size_t before = e->out.rest.len;
 
 	if (sender_put(&e->out, p, n) < 0) {
-		mux_reset(s, -ENOMEM);
+		stream_reset(s, -ENOMEM);
 		sender_fini(&e->out);
 		free(e);
 		return;
 	}
-	mux_consumed(s, before + n - e->out.rest.len);
+	stream_consumed(s, before + n - e->out.rest.len);
 }
 
-static void echo_writable(void *ctx, struct mux_stream *s)
+static void echo_writable(void *ctx, struct stream *s)
 {
 	(void)s;
 	echo_progress(ctx);
 }
 
-static void echo_ended(void *ctx, struct mux_stream *s)
+static void echo_ended(void *ctx, struct stream *s)
 {
 	struct echo *e = ctx;
 
@@ -58,7 +58,7 @@ static void echo_ended(void *ctx, struct mux_stream *s)
 	echo_progress(e);
 }
 
-static void echo_closed(void *ctx, struct mux_stream *s, int error)
+static void echo_closed(void *ctx, struct stream *s, int error)
 {
 	struct echo *e = ctx;
 
@@ -67,11 +67,11 @@ static void echo_closed(void *ctx, struct mux_stream *s, int error)
 	free(e);
 }
 
-static const struct mux_stream_events echo_events = {
+static const struct stream_events echo_events = {
 	.data = echo_data, .writable = echo_writable, .ended = echo_ended, .closed = echo_closed,
 };
 
-int echo_incoming(struct agent *a, struct mux_stream *s)
+int echo_incoming(struct agent *a, struct stream *s)
 {
 	struct echo *e = calloc(1, sizeof(*e));
 
@@ -79,33 +79,33 @@ int echo_incoming(struct agent *a, struct mux_stream *s)
 	if (!e)
 		return -ENOMEM;
 	sender_init(&e->out, s, ECHO_MAX);
-	mux_accept(s, &echo_events, e);
+	stream_accept(s, &echo_events, e);
 	return 0;
 }
 
-static void discard_data(void *ctx, struct mux_stream *s, const uint8_t *p, size_t n)
+static void discard_data(void *ctx, struct stream *s, const uint8_t *p, size_t n)
 {
 	(void)ctx, (void)p;
-	mux_consumed(s, n);
+	stream_consumed(s, n);
 }
 
-static void discard_ended(void *ctx, struct mux_stream *s)
+static void discard_ended(void *ctx, struct stream *s)
 {
 	(void)ctx;
-	mux_finish(s);
+	stream_finish(s);
 }
 
-static void discard_closed(void *ctx, struct mux_stream *s, int error)
+static void discard_closed(void *ctx, struct stream *s, int error)
 {
 	(void)ctx, (void)s, (void)error;
 }
 
-static const struct mux_stream_events discard_events = {
+static const struct stream_events discard_events = {
 	.data = discard_data, .ended = discard_ended, .closed = discard_closed,
 };
 
-int discard_incoming(struct agent *a, struct mux_stream *s)
+int discard_incoming(struct agent *a, struct stream *s)
 {
-	mux_accept(s, &discard_events, a);
+	stream_accept(s, &discard_events, a);
 	return 0;
 }

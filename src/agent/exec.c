@@ -51,13 +51,13 @@ static void finish(struct exec *e)
 	loop_cancel(e->agent->loop, &e->timer);
 	exec_io_close(e);
 	if (e->out.stream && sender_flush(&e->out))
-		mux_finish(e->out.stream);
+		stream_finish(e->out.stream);
 }
 
 static void fail(struct exec *e, const struct smolvm_error *err)
 {
 	if (sender_failure(&e->out, EXEC_FAILED, err) < 0 && e->out.stream) {
-		mux_reset(e->out.stream, -ENOMEM);
+		stream_reset(e->out.stream, -ENOMEM);
 		e->out.stream = NULL;
 	}
 	finish(e);
@@ -96,7 +96,7 @@ static void on_timer(struct loop_timer *t)
 	else if (e->pid && kill(-e->pid, SIGKILL) < 0)
 		kill(e->pid, SIGKILL);
 	exec_progress(e);
-	channel_flush(&a->channel);
+	carrier_flush(a->carrier);
 }
 
 static void hang_up(struct exec *e)
@@ -123,7 +123,7 @@ void exec_progress(struct exec *e)
 	if (!sender_flush(&e->out))
 		return;
 	if (e->state == EXEC_FINISHED && e->out.stream)
-		mux_finish(e->out.stream);
+		stream_finish(e->out.stream);
 	if (e->state != EXEC_DRAINING && e->state != EXEC_RUNNING)
 		return;
 	for (int i = 0; i < 2; i++)
@@ -168,7 +168,7 @@ static void on_status(struct loop_watch *w, unsigned int events)
 
 	(void)events;
 	read_status(e);
-	channel_flush(&a->channel);
+	carrier_flush(a->carrier);
 }
 
 static void on_exit_of_child(struct child *c, int status)
@@ -187,7 +187,7 @@ static void on_exit_of_child(struct child *c, int status)
 	}
 	if (!e->out.stream)
 		exec_free(e);
-	channel_flush(&a->channel);
+	carrier_flush(a->carrier);
 }
 
 static int start(struct exec *e, const struct msg *m, struct smolvm_error *err)
@@ -347,12 +347,12 @@ static void lose_stream(struct exec *e)
 		exec_free(e);
 }
 
-static void exec_data(void *ctx, struct mux_stream *s, const uint8_t *p, size_t n)
+static void exec_data(void *ctx, struct stream *s, const uint8_t *p, size_t n)
 {
 	struct exec *e = ctx;
 	ssize_t k = 0;
 
-	mux_consumed(s, n);
+	stream_consumed(s, n);
 	if (e->in.len) {
 		k = buf_add(&e->in, p, n);
 		if (k == 0)
@@ -366,37 +366,37 @@ static void exec_data(void *ctx, struct mux_stream *s, const uint8_t *p, size_t 
 	}
 	if (k >= 0)
 		return;
-	mux_reset(s, (int)k);
+	stream_reset(s, (int)k);
 	lose_stream(e);
 }
 
-static void exec_writable(void *ctx, struct mux_stream *s)
+static void exec_writable(void *ctx, struct stream *s)
 {
 	(void)s;
 	exec_progress(ctx);
 }
 
-static void exec_ended(void *ctx, struct mux_stream *s)
+static void exec_ended(void *ctx, struct stream *s)
 {
 	struct exec *e = ctx;
 
 	if (e->state == EXEC_WAITING)
-		mux_finish(s);
+		stream_finish(s);
 	else if (!e->detach)
 		hang_up(e);
 }
 
-static void exec_closed(void *ctx, struct mux_stream *s, int error)
+static void exec_closed(void *ctx, struct stream *s, int error)
 {
 	(void)s, (void)error;
 	lose_stream(ctx);
 }
 
-static const struct mux_stream_events exec_events = {
+static const struct stream_events exec_events = {
 	.data = exec_data, .writable = exec_writable, .ended = exec_ended, .closed = exec_closed,
 };
 
-int exec_incoming(struct agent *a, struct mux_stream *s)
+int exec_incoming(struct agent *a, struct stream *s)
 {
 	struct exec *e = calloc(1, sizeof(*e));
 	struct smolvm_error err = SMOLVM_ERROR_INIT;
@@ -408,10 +408,10 @@ int exec_incoming(struct agent *a, struct mux_stream *s)
 	e->status_watch = (struct loop_watch){ .fd = -1, .events = LOOP_READ, .ready = on_status,
 					       .ctx = e };
 	e->timer = (struct loop_timer){ .fired = on_timer, .ctx = e };
-	buf_init(&e->in, MSG_HEADER + MSG_BODY_MAX + MUX_WINDOW);
+	buf_init(&e->in, MSG_HEADER + MSG_BODY_MAX + STREAM_WINDOW);
 	sender_init(&e->out, s, OUT_MAX);
 	exec_io_init(e);
-	mux_accept(s, &exec_events, e);
+	stream_accept(s, &exec_events, e);
 	if (a->n_execs++ >= EXECS_MAX) {
 		err_set(&err, EAGAIN, "%u commands are running already", EXECS_MAX);
 		fail(e, &err);

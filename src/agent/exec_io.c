@@ -80,7 +80,7 @@ void exec_output_pump(struct exec_output *o)
 		if (n < 0 && errno == EAGAIN && (!e->grace_over || e->pumped))
 			break;
 		if (n > 0 && output_send(o, message, (size_t)n) < 0 && e->out.stream) {
-			mux_reset(e->out.stream, -ENOMEM); /* rather than output with a hole */
+			stream_reset(e->out.stream, -ENOMEM); /* rather than output with a hole */
 			e->out.stream = NULL;
 		}
 		if (n <= 0 || (o->drained > DRAIN_MAX && !e->pumped)) {
@@ -102,7 +102,7 @@ static void on_output(struct loop_watch *w, unsigned int events)
 	(void)events;
 	exec_output_pump(o);
 	exec_progress(o->exec);
-	channel_flush(&a->channel);
+	carrier_flush(a->carrier);
 }
 
 /* ---- input ---- */
@@ -216,7 +216,7 @@ static void on_input(struct loop_watch *w, unsigned int events)
 
 	(void)events;
 	input_progress(in);
-	channel_flush(&in->exec->agent->channel);
+	carrier_flush(in->exec->agent->carrier);
 }
 
 /* ---- both ---- */

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -48,21 +49,17 @@ static _Noreturn void give_up(const char *what, int error)
 	agent_power_off();
 }
 
-static void channel_lost(const char *why)
+static void host_lost(const char *why)
 {
 	agent_say("smolvm-agent: %s", why);
-	mux_destroy(agent.mux, -ECONNRESET); /* ends the shared folders: nobody waits for them */
+	if (agent.carrier) /* ends the shared folders: nobody waits for them */
+		carrier_end(agent.carrier, -ECONNRESET);
 	agent_power_off();
 }
 
-static void on_hello(void *ctx, uint32_t features)
+static int on_incoming(void *ctx, struct stream *s, uint32_t port)
 {
-	(void)ctx, (void)features;
-}
-
-static int on_incoming(void *ctx, struct mux_stream *s, uint32_t port)
-{
-	static int (*const ports[])(struct agent *a, struct mux_stream *s) = {
+	static int (*const ports[])(struct agent *a, struct stream *s) = {
 		[AGENT_PORT_CONTROL] = control_incoming,
 		[AGENT_PORT_EXEC] = exec_incoming,
 		[AGENT_PORT_ECHO] = echo_incoming,
@@ -74,7 +71,18 @@ static int on_incoming(void *ctx, struct mux_stream *s, uint32_t port)
 	return ports[port](ctx, s);
 }
 
-static const struct mux_events mux_events = { .hello = on_hello, .incoming = on_incoming };
+static const struct carrier_events carrier_events = { .incoming = on_incoming, .lost = host_lost };
+
+/* The kernel hands on what its command line says and it does not understand. */
+static int start_carrier(struct agent *a, struct smolvm_error *err)
+{
+	struct carrier c = { .events = &carrier_events, .ctx = a, .loop = a->loop };
+	const char *kind = getenv(AGENT_CARRIER_VARIABLE);
+
+	if (kind && !strcmp(kind, AGENT_CARRIER_VSOCK))
+		return vsock_start(&c, &a->carrier, err);
+	return channel_start(&c, &a->carrier, err);
+}
 
 /* A kernel without a console starts its first process without descriptors 0, 1 and 2. */
 static void fill_descriptors(void)
@@ -92,6 +100,7 @@ static void fill_descriptors(void)
 
 int main(void)
 {
+	struct smolvm_error err = SMOLVM_ERROR_INIT;
 	struct agent *a = &agent;
 	int rc;
 
@@ -101,18 +110,10 @@ int main(void)
 		give_up("mounting /dev", errno);
 	fill_descriptors();
 	a->loop = loop_create();
-	a->mux = mux_create(MUX_GUEST, 0, &mux_events, a);
-	if (!a->loop || !a->mux)
+	if (!a->loop)
 		give_up("starting", ENOMEM);
-	a->channel.fd = channel_open();
-	if (a->channel.fd < 0)
-		give_up("opening the channel", -a->channel.fd);
-	a->channel.loop = a->loop;
-	a->channel.mux = a->mux;
-	a->channel.lost = channel_lost;
-	rc = channel_start(&a->channel);
-	if (rc < 0)
-		give_up("starting the channel", -rc);
+	if (start_carrier(a, &err) < 0)
+		host_lost(err.message);
 	setrlimit(RLIMIT_NOFILE, &(struct rlimit){ FILES_MAX, FILES_MAX });
 	rc = children_init(&a->children, a->loop);
 	if (rc < 0)

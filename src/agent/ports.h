@@ -10,15 +10,15 @@
 #include "agent/agent.h"
 
 /** control_incoming() - AGENT_PORT_CONTROL: one request, one answer. */
-int control_incoming(struct agent *a, struct mux_stream *s);
+int control_incoming(struct agent *a, struct stream *s);
 
 /** exec_incoming() - AGENT_PORT_EXEC: one command. */
-int exec_incoming(struct agent *a, struct mux_stream *s);
+int exec_incoming(struct agent *a, struct stream *s);
 
 /** echo_incoming() - AGENT_PORT_ECHO: every byte comes back. */
-int echo_incoming(struct agent *a, struct mux_stream *s);
+int echo_incoming(struct agent *a, struct stream *s);
 
 /** discard_incoming() - AGENT_PORT_DISCARD: takes bytes until the end. */
-int discard_incoming(struct agent *a, struct mux_stream *s);
+int discard_incoming(struct agent *a, struct stream *s);
 
 #endif

@@ -14,7 +14,7 @@
 #define SHORT_MAX   64u
 #define FAILURE_MAX 1024u
 
-void sender_init(struct sender *sd, struct mux_stream *s, size_t max)
+void sender_init(struct sender *sd, struct stream *s, size_t max)
 {
 	sd->stream = s;
 	buf_init(&sd->rest, max);
@@ -33,7 +33,7 @@ int sender_put(struct sender *sd, const void *p, size_t n)
 	if (!sd->stream)
 		return 0;
 	if (sd->rest.len == 0)
-		taken = mux_write(sd->stream, p, n);
+		taken = stream_write(sd->stream, p, n);
 	return buf_add(&sd->rest, (const uint8_t *)p + taken, n - taken);
 }
 
@@ -73,6 +73,6 @@ int sender_failure(struct sender *sd, uint8_t type, const struct smolvm_error *e
 bool sender_flush(struct sender *sd)
 {
 	if (sd->stream && sd->rest.len)
-		buf_drop(&sd->rest, mux_write(sd->stream, buf_peek(&sd->rest), sd->rest.len));
+		buf_drop(&sd->rest, stream_write(sd->stream, buf_peek(&sd->rest), sd->rest.len));
 	return sd->rest.len == 0;
 }

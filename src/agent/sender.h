@@ -9,20 +9,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <smolvm/error.h>
+
 #include "base/buf.h"
-#include "proto/mux.h"
+#include "proto/stream.h"
 
 /**
  * struct sender - a stream, and what it did not take yet.
  * @stream: NULL once it is gone: everything put in is then thrown away.
  */
 struct sender {
-	struct mux_stream *stream;
+	struct stream *stream;
 	struct buf rest;
 };
 
 /** sender_init() - at most @max bytes ever wait. */
-void sender_init(struct sender *sd, struct mux_stream *s, size_t max);
+void sender_init(struct sender *sd, struct stream *s, size_t max);
 void sender_fini(struct sender *sd);
 
 /** sender_put() - send, or keep for sender_flush(). Return: 0, -ENOBUFS, -ENOMEM. */

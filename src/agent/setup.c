@@ -121,10 +121,12 @@ static int mount_shares(struct setup_job *job, struct smolvm_error *err)
 {
 	const struct setup *s = &job->setup;
 	struct share_mounts m = { .shares = s->shares, .n = s->n_shares,
-				  .then_read_only = s->read_only };
+				  .fs_shares = s->fs_shares, .then_read_only = s->read_only };
 	int rc = share_owner(s, &m.uid, &m.gid, err);
 
-	job->agent->shared = true;
+	for (size_t i = 0; i < s->n_shares; i++)
+		if (!(s->fs_shares >> s->shares[i].number & 1))
+			job->agent->shared = true;
 	if (rc == 0)
 		rc = share_mount_all(job->agent, &m, shares_mounted, job, err);
 	return rc;

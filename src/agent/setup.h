@@ -27,6 +27,8 @@ struct share_spec {
 
 /**
  * struct setup - the request; strings are NULL when they were not given.
+ * @fs_shares: bit n: share number n is a virtio-fs device; not for single files, which those
+ *             cannot have as their root.
  */
 struct setup {
 	char *hostname, *root_device, *write_device, *user;
@@ -36,6 +38,7 @@ struct setup {
 	bool read_only;
 	struct share_spec shares[SHARES_MAX];
 	size_t n_shares;
+	uint64_t fs_shares;
 };
 
 /**

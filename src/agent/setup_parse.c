@@ -103,9 +103,22 @@ static int take_key(const struct tlv *t, struct setup *s)
 		return t->len ? take_string(t, &s->user) : 0;
 	case SETUP_SHARE:
 		return take_share(t, s);
+	case SETUP_FS_SHARES:
+		return tlv_u64(t, &s->fs_shares);
 	default:
 		return -EINVAL;
 	}
+}
+
+/* Each bit must stand for a share, which is a directory. */
+static bool fs_shares_fit(const struct setup *s)
+{
+	uint64_t left = s->fs_shares;
+
+	for (size_t i = 0; i < s->n_shares; i++)
+		if (!s->shares[i].is_file)
+			left &= ~(UINT64_C(1) << s->shares[i].number);
+	return left == 0;
 }
 
 int setup_parse(struct setup *s, const uint8_t *body, size_t len, struct smolvm_error *err)
@@ -124,6 +137,9 @@ int setup_parse(struct setup *s, const uint8_t *body, size_t len, struct smolvm_
 	}
 	if (rc < 0)
 		return err_set(err, -rc, "setting up the machine: malformed request");
+	if (!fs_shares_fit(s))
+		return err_set(err, EINVAL, "setting up the machine: bad value for key %u",
+			       SETUP_FS_SHARES);
 	if (!s->root_device)
 		return err_set(err, EINVAL, "setting up the machine: no root device");
 	return 0;

@@ -40,7 +40,7 @@ static void share_destroy(struct share *sh)
 static void share_fail(struct share *sh, int error)
 {
 	if (sh->out.stream)
-		mux_reset(sh->out.stream, error);
+		stream_reset(sh->out.stream, error);
 	share_destroy(sh);
 }
 
@@ -60,16 +60,16 @@ static void on_request(struct loop_watch *w, unsigned int events)
 			break;
 		if (n <= 0 || sender_put(&sh->out, request, (size_t)n) < 0) {
 			share_fail(sh, n == 0 ? -EIO : -errno); /* unmounted, mostly */
-			channel_flush(&a->channel);
+			carrier_flush(a->carrier);
 			return;
 		}
 	}
 	if (sh->out.rest.len)
 		loop_set(a->loop, &sh->watch, 0);
-	channel_flush(&a->channel);
+	carrier_flush(a->carrier);
 }
 
-static void share_writable(void *ctx, struct mux_stream *s)
+static void share_writable(void *ctx, struct stream *s)
 {
 	struct share *sh = ctx;
 
@@ -132,7 +132,7 @@ static int take_replies(struct share *sh, const uint8_t *p, size_t n)
 	return 0;
 }
 
-static void share_data(void *ctx, struct mux_stream *s, const uint8_t *p, size_t n)
+static void share_data(void *ctx, struct stream *s, const uint8_t *p, size_t n)
 {
 	struct share *sh = ctx;
 	int rc = take_replies(sh, p, n);
@@ -140,16 +140,16 @@ static void share_data(void *ctx, struct mux_stream *s, const uint8_t *p, size_t
 	if (rc < 0)
 		share_fail(sh, rc);
 	else
-		mux_consumed(s, n);
+		stream_consumed(s, n);
 }
 
-static void share_ended(void *ctx, struct mux_stream *s)
+static void share_ended(void *ctx, struct stream *s)
 {
 	(void)s;
 	share_fail(ctx, -EPIPE);
 }
 
-static void share_closed(void *ctx, struct mux_stream *s, int error)
+static void share_closed(void *ctx, struct stream *s, int error)
 {
 	struct share *sh = ctx;
 
@@ -160,7 +160,7 @@ static void share_closed(void *ctx, struct mux_stream *s, int error)
 
 /* ---- life ---- */
 
-static const struct mux_stream_events share_events = {
+static const struct stream_events share_events = {
 	.data = share_data, .writable = share_writable, .ended = share_ended,
 	.closed = share_closed,
 };
@@ -170,7 +170,7 @@ int share_create(struct agent *a, uint32_t number, uint32_t uid, uint32_t gid,
 {
 	struct share *sh = calloc(1, sizeof(*sh));
 	uint8_t preamble[SHARE_PREAMBLE];
-	struct mux_stream *s;
+	struct stream *s;
 
 	if (!sh || shares[number]) {
 		free(sh);
@@ -185,14 +185,14 @@ int share_create(struct agent *a, uint32_t number, uint32_t uid, uint32_t gid,
 		free(sh);
 		return err_sys(err, "opening /dev/fuse");
 	}
-	s = mux_open(a->mux, HOST_PORT_SHARE + number, &share_events, sh);
+	s = carrier_open(a->carrier, HOST_PORT_SHARE + number, &share_events, sh);
 	if (!s) {
 		err_sys(err, "asking the host for a shared folder");
 		share_destroy(sh);
 		return -EIO;
 	}
 	sender_init(&sh->out, s, SHARE_MESSAGE_MAX);
-	mux_grant(s, SHARE_MESSAGE_MAX);
+	stream_grant(s, SHARE_MESSAGE_MAX);
 	put_le32(preamble, uid);
 	put_le32(preamble + 4, gid);
 	sender_put(&sh->out, preamble, sizeof(preamble));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Shared folders: FUSE mounts whose requests travel to the host over streams.
+ * Shared folders: FUSE mounts whose requests travel to the host over streams, or virtio-fs devices.
  */
 #ifndef AGENT_SHARE_H
 #define AGENT_SHARE_H
@@ -10,12 +10,14 @@
 
 /**
  * struct share_mounts - what to mount, in order.
+ * @fs_shares:      bit n: share number n is a virtio-fs device.
  * @uid, @gid:      who owns shared files in the guest, told to the host.
  * @then_read_only: make the root file system read-only when all are mounted.
  */
 struct share_mounts {
 	const struct share_spec *shares;
 	size_t n;
+	uint64_t fs_shares;
 	uint32_t uid, gid;
 	bool then_read_only;
 };

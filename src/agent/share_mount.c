@@ -5,7 +5,8 @@
  * A child process makes the mount points and mounts, one folder after the other, and reports each
  * through a pipe; the agent carries a folder's requests from that report on. So the child may wait
  * for a folder that is already mounted (to make a mount point in it) without anybody waiting for
- * the child.
+ * the child. Folders that are virtio-fs devices are mounted the same way, in their turn, once the
+ * host has been told whose their files are.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +22,7 @@
 #include "agent/device.h"
 #include "agent/root.h"
 #include "agent/share.h"
+#include "agent/share_fs.h"
 #include "agent/share_relay.h"
 #include "base/err.h"
 #include "base/fd.h"
@@ -35,7 +37,8 @@ struct report {
 
 /**
  * struct mounting - the agent's side.
- * @fd:     reports are read from it.
+ * @fd:     reports are read from it; -1 before there is a child.
+ * @fs:     the host's answers for virtio-fs devices, which come first.
  * @failed: somebody has said why in @err.
  */
 struct mounting {
@@ -46,10 +49,16 @@ struct mounting {
 	struct loop_watch watch;
 	struct loop_timer timer;
 	struct child child;
+	struct share_fs fs;
 	int fd;
 	bool failed;
 	struct smolvm_error err;
 };
+
+static bool is_fs(const struct share_mounts *m, const struct share_spec *spec)
+{
+	return m->fs_shares >> spec->number & 1;
+}
 
 /* ---- in the child ---- */
 
@@ -104,21 +113,39 @@ static void read_far_ahead(const char *path)
 	}
 }
 
-static int mount_one(const struct share_spec *spec, struct smolvm_error *err)
+static int mount_stream(const struct share_spec *spec, unsigned long flags)
 {
-	unsigned long flags = MS_NODEV | (spec->read_only ? MS_RDONLY : 0);
 	int fd = share_fd(spec->number);
 	char options[160];
-	int rc = make_mount_point(spec, err);
 
-	if (rc < 0)
-		return rc;
 	snprintf(options, sizeof(options), "fd=%d,rootmode=%o,user_id=0,group_id=0,allow_other,"
 		 "default_permissions,max_read=%u", fd, spec->is_file ? S_IFREG : S_IFDIR,
 		 SHARE_DATA_MAX);
 	if (mount("smolvm", spec->path, "fuse", flags, options) < 0)
-		return err_sys(err, "mounting a shared folder at %s", spec->path);
+		return -1;
 	close(fd);
+	return 0;
+}
+
+static int mount_device(const struct share_spec *spec, unsigned long flags)
+{
+	char tag[32];
+
+	snprintf(tag, sizeof(tag), SHARE_TAG "%u", spec->number);
+	return mount(tag, spec->path, "virtiofs", flags, NULL);
+}
+
+static int mount_one(const struct share_mounts *m, const struct share_spec *spec,
+		     struct smolvm_error *err)
+{
+	unsigned long flags = MS_NODEV | (spec->read_only ? MS_RDONLY : 0);
+	int rc = make_mount_point(spec, err);
+
+	if (rc < 0)
+		return rc;
+	rc = is_fs(m, spec) ? mount_device(spec, flags) : mount_stream(spec, flags);
+	if (rc < 0)
+		return err_sys(err, "mounting a shared folder at %s", spec->path);
 	read_far_ahead(spec->path);
 	return 0;
 }
@@ -130,7 +157,7 @@ static _Noreturn void child_run(const struct share_mounts *m, int report_fd)
 	for (uint32_t i = 0; i < m->n; i++) {
 		memset(&r, 0, sizeof(r));
 		r.index = i;
-		if (mount_one(&m->shares[i], &r.err) < 0)
+		if (mount_one(m, &m->shares[i], &r.err) < 0)
 			break;
 		fd_write_all(report_fd, &r, sizeof(r));
 	}
@@ -148,11 +175,12 @@ static void finish(struct mounting *mg, int rc)
 	struct agent *a = mg->agent;
 
 	loop_remove(a->loop, &mg->watch);
-	close(mg->fd);
+	fd_close(&mg->fd);
 	loop_cancel(a->loop, &mg->timer);
+	share_fs_cancel(&mg->fs);
 	mg->done(mg->ctx, rc, &mg->err);
 	free(mg);
-	channel_flush(&a->channel);
+	carrier_flush(a->carrier);
 }
 
 static void read_reports(struct mounting *mg)
@@ -189,7 +217,7 @@ static void on_exit_of_child(struct child *c, int status)
 		err_set(&mg->err, EIO, "mounting shared folders: the helper died");
 	}
 	for (size_t i = 0; i < mg->m.n && !mg->failed; i++) {
-		if (share_fd(mg->m.shares[i].number) < 0) {
+		if (!is_fs(&mg->m, &mg->m.shares[i]) && share_fd(mg->m.shares[i].number) < 0) {
 			mg->failed = true;
 			err_set(&mg->err, EIO, "the host does not serve the shared folder at %s",
 				mg->m.shares[i].path);
@@ -202,30 +230,20 @@ static void on_timeout(struct loop_timer *t)
 {
 	struct mounting *mg = t->ctx;
 
-	kill(mg->child.pid, SIGKILL);
+	if (mg->child.pid > 0)
+		kill(mg->child.pid, SIGKILL);
 	children_forget(&mg->agent->children, &mg->child);
 	finish(mg, err_set(&mg->err, ETIMEDOUT,
 			   "mounting shared folders: the host does not answer"));
 }
 
-int share_mount_all(struct agent *a, const struct share_mounts *m, setup_done_fn *done, void *ctx,
-		    struct smolvm_error *err)
+static int start_child(struct mounting *mg, struct smolvm_error *err)
 {
-	struct mounting *mg;
-	int fds[2], rc = 0;
+	struct agent *a = mg->agent;
+	int fds[2];
 
-	for (size_t i = 0; i < m->n && rc == 0; i++)
-		rc = share_create(a, m->shares[i].number, m->uid, m->gid, err);
-	if (rc < 0)
-		return rc;
-	mg = calloc(1, sizeof(*mg));
-	if (!mg)
-		return err_nomem(err);
-	*mg = (struct mounting){ .agent = a, .m = *m, .done = done, .ctx = ctx };
-	if (pipe2(fds, O_CLOEXEC) < 0) {
-		free(mg);
+	if (pipe2(fds, O_CLOEXEC) < 0)
 		return err_sys(err, "making a pipe");
-	}
 	mg->fd = fds[0];
 	fd_set_nonblock(mg->fd, 1);
 	mg->child = (struct child){ .exited = on_exit_of_child, .ctx = mg };
@@ -233,16 +251,70 @@ int share_mount_all(struct agent *a, const struct share_mounts *m, setup_done_fn
 	if (mg->child.pid == 0)
 		child_run(&mg->m, fds[1]);
 	close(fds[1]);
-	if (mg->child.pid < 0) {
-		close(fds[0]);
-		free(mg);
+	if (mg->child.pid < 0)
 		return err_sys(err, "starting a process");
-	}
+	children_add(&a->children, &mg->child);
 	mg->watch = (struct loop_watch){ .fd = mg->fd, .events = LOOP_READ, .ready = on_report,
 					 .ctx = mg };
-	mg->timer = (struct loop_timer){ .fired = on_timeout, .ctx = mg };
 	loop_add(a->loop, &mg->watch);
+	return 0;
+}
+
+static void on_fs_answers(void *ctx, int result, uint32_t number)
+{
+	struct mounting *mg = ctx;
+
+	if (result < 0)
+		err_set(&mg->err, -result, "the host does not serve shared folder %u: %s",
+			(unsigned int)number, strerror(-result));
+	else
+		result = start_child(mg, &mg->err);
+	if (result < 0)
+		finish(mg, result);
+}
+
+/* Ask the host for each folder. */
+static int ask_all(struct mounting *mg, struct smolvm_error *err)
+{
+	const struct share_mounts *m = &mg->m;
+	int rc = 0;
+
+	for (size_t i = 0; i < m->n && rc == 0; i++) {
+		uint32_t number = m->shares[i].number;
+
+		if (!is_fs(m, &m->shares[i])) {
+			rc = share_create(mg->agent, number, m->uid, m->gid, err);
+			continue;
+		}
+		rc = share_fs_add(mg->agent, &mg->fs, number, m->uid, m->gid);
+		if (rc < 0)
+			err_set(err, -rc, "asking the host for a shared folder: %s", strerror(-rc));
+	}
+	return rc;
+}
+
+int share_mount_all(struct agent *a, const struct share_mounts *m, setup_done_fn *done, void *ctx,
+		    struct smolvm_error *err)
+{
+	struct mounting *mg = calloc(1, sizeof(*mg));
+	int rc;
+
+	if (!mg)
+		return err_nomem(err);
+	*mg = (struct mounting){ .agent = a, .m = *m, .done = done, .ctx = ctx, .fd = -1 };
+	mg->watch.fd = -1;
+	mg->timer = (struct loop_timer){ .fired = on_timeout, .ctx = mg };
+	mg->fs.done = on_fs_answers;
+	mg->fs.ctx = mg;
+	rc = ask_all(mg, err);
+	if (rc == 0 && !mg->fs.n_pending)
+		rc = start_child(mg, err);
+	if (rc < 0) {
+		share_fs_cancel(&mg->fs);
+		fd_close(&mg->fd);
+		free(mg);
+		return rc;
+	}
 	loop_arm(a->loop, &mg->timer, TIMEOUT_MS);
-	children_add(&a->children, &mg->child);
 	return 0;
 }
