@@ -60,7 +60,12 @@ int arch_ports(struct smolvm_vmm *vmm)
 	vmm->has_serial = true;
 	serial_init(&vmm->serial, vmm->config.serial_fd, serial_irq, vmm);
 	for (unsigned int i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
-		int r = bus_add(&vmm->ports, &ranges[i]);
+		int r;
+
+		/* A port that nobody listens to would cost the guest a driver's set-up. */
+		if (ranges[i].base == PORT_SERIAL && vmm->config.serial_fd <= 0)
+			continue;
+		r = bus_add(&vmm->ports, &ranges[i]);
 
 		if (r)
 			return r;
