@@ -262,6 +262,8 @@ struct smolvm_share {
  * @kernel:      a vmlinux or bzImage of the caller's; NULL: smolvm's own.
  * @backend:     NULL: $SMOLVM_BACKEND, else the first usable one.
  * @nested:      the guest may run virtual machines of its own, with KVM.
+ * @stream_shares: no share is made a device of the machine (virtio-fs), also where the backend can:
+ *               for comparing the two.
  * @verbose:     the guest kernel speaks; its console goes to @console_fd.
  * @console_fd:  where console output goes with @verbose; 0: descriptor 2.
  * @control:     may be NULL; smolvm_control_cancel() ends the start with -EINTR.
@@ -280,6 +282,7 @@ struct smolvm_machine_config {
 	const char *kernel;
 	const char *backend;
 	int nested;
+	int stream_shares;
 	int verbose;
 	int console_fd;
 	struct smolvm_control *control;
@@ -319,6 +322,21 @@ enum smolvm_phase {
 
 /** smolvm_machine_phase_ns() - how long @phase took, in nanoseconds. */
 int64_t smolvm_machine_phase_ns(const struct smolvm_machine *m, enum smolvm_phase phase);
+
+/**
+ * struct smolvm_machine_boot - what SMOLVM_PHASE_KERNEL was made of; zeroes where the backend does
+ * not tell.
+ * @exits:     times that a virtual CPU left the guest.
+ * @load_ns:   until the kernel was in memory, @enter_ns: from there until the guest ran,
+ * @driver_ns: from there until its first device was set up.
+ */
+struct smolvm_machine_boot {
+	uint64_t exits;
+	int64_t load_ns, enter_ns, driver_ns;
+};
+
+/** smolvm_machine_boot() - of a machine that has been started. */
+void smolvm_machine_boot(const struct smolvm_machine *m, struct smolvm_machine_boot *ret);
 
 /* ---------------------------------------------------------------- commands */
 

@@ -12,54 +12,29 @@
  * serves several vCPUs: with a thread each, code that another CPU is patching is translated now and
  * then. A single vCPU has a thread of its own, which is a little quicker.
  */
-#include "backend/backend.h"
+#include "backend/run.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include "backend/tsc.h"
 #include "base/err.h"
 #include "base/fd.h"
-#include "base/path.h"
 #include "base/proc.h"
 
 #define ARGS_MAX 80
 #define SOCKET_BYTES (1 << 20)
+#define DEATH_WAIT_MS 10000
 
 /* Descriptor numbers in the child. */
 enum { FD_CHANNEL = 3, FD_CONSOLE, FD_INITRAMFS, FD_DISK };
-
-#if defined(__x86_64__)
-#define PROGRAM "qemu-system-x86_64"
-#define PACKAGE "qemu-system-x86"
-#elif defined(__aarch64__)
-#define PROGRAM "qemu-system-aarch64"
-#define PACKAGE "qemu-system-arm"
-#endif
-
-static void qemu_probe(const struct backend_host *host, struct backend_probe *ret)
-{
-	AUTO_FREE char *program = path_find_tool(PROGRAM);
-
-	*ret = (struct backend_probe){ 0 };
-	if (!program || strlen(program) >= sizeof(ret->program)) {
-		snprintf(ret->text, sizeof(ret->text),
-			 "QEMU is not installed: 'sudo apt-get install " PACKAGE
-			 "' (Fedora: qemu-kvm, macOS: brew install qemu)");
-		return;
-	}
-	snprintf(ret->program, sizeof(ret->program), "%s", program);
-	ret->usable = true;
-	ret->accelerator = host->kvm_usable ? ACCEL_KVM : ACCEL_TCG;
-	ret->nested = !host->kvm_usable || host->kvm_nested;
-	snprintf(ret->text, sizeof(ret->text), "%s, %s", program,
-		 host->kvm_usable ? "with KVM" : "emulating the processor (slower than KVM)");
-}
 
 /* ---- arguments ---- */
 
@@ -115,7 +90,7 @@ static void add_cpu(struct args *a, const struct backend_spec *s)
 
 static void add_kernel(struct args *a, const struct backend_spec *s)
 {
-	char tcg[160] = "";
+	char tcg[160] = "", line[512];
 
 	if (s->accelerator == ACCEL_TCG) {
 		unsigned int khz = tsc_khz();
@@ -131,8 +106,9 @@ static void add_kernel(struct args *a, const struct backend_spec *s)
 	add(a, "-initrd");
 	add(a, "/dev/fd/%d", FD_INITRAMFS);
 	add(a, "-append");
-	add(a, "console=ttyS0 reboot=t panic=-1%s%s kvm.enable_virt_at_load=0 dummy.numdummies=0",
-	    s->verbose ? "" : " quiet", tcg);
+	if (backend_cmdline(s, tcg, line, sizeof(line)) < 0)
+		a->failed = true;
+	add(a, "%s", line);
 }
 
 static void add_disks(struct args *a, const struct backend_spec *s)
@@ -192,7 +168,7 @@ static void add_machine(struct args *a, const struct backend_spec *s)
 	add(a, "%u", s->memory_mib);
 }
 
-/* ---- start ---- */
+/* ---- life ---- */
 
 static int socket_pair(int ret[2], struct smolvm_error *err)
 {
@@ -206,15 +182,57 @@ static int socket_pair(int ret[2], struct smolvm_error *err)
 	return 0;
 }
 
-static int spawn(const struct backend_spec *s, struct args *a, int channel, int console,
-		 int messages, struct backend_vm *vm, struct smolvm_error *err)
+/**
+ * struct ends - the child's ends of what it gets.
+ */
+struct ends {
+	int channel, console, messages, initramfs;
+};
+
+static void close_ends(struct ends *e)
+{
+	fd_close(&e->channel);
+	fd_close(&e->console);
+	fd_close(&e->messages);
+	fd_close(&e->initramfs);
+}
+
+static int make_ends(const struct backend_spec *s, struct ends *ret, struct backend_vm *vm,
+		     struct smolvm_error *err)
+{
+	int fds[2];
+	int rc = socket_pair(fds, err);
+
+	if (rc < 0)
+		return rc;
+	vm->channel_fd = fds[0];
+	ret->channel = fds[1];
+	rc = socket_pair(fds, err);
+	if (rc < 0)
+		return rc;
+	vm->console_fd = fds[0];
+	ret->console = fds[1];
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return err_sys(err, "cannot make a pipe for QEMU's messages");
+	vm->messages_fd = fds[0];
+	ret->messages = fds[1];
+	fd_set_nonblock(vm->messages_fd, 1);
+	ret->initramfs = fd_memfd("initramfs");
+	if (ret->initramfs < 0 ||
+	    fd_write_all(ret->initramfs, s->initramfs, s->initramfs_bytes) < 0)
+		return err_set(err, ENOMEM, "no memory for the initramfs");
+	return 0;
+}
+
+static int spawn(const struct backend_spec *s, struct args *a, const struct ends *e,
+		 struct backend_vm *vm, struct smolvm_error *err)
 {
 	struct proc_fd fds[8 + BACKEND_DISKS_MAX] = {
-		{ messages, 1 },
-		{ messages, 2 },
-		{ channel, FD_CHANNEL },
-		{ console, FD_CONSOLE },
-		{ s->initramfs_fd, FD_INITRAMFS },
+		{ e->messages, 1 },
+		{ e->messages, 2 },
+		{ e->channel, FD_CHANNEL },
+		{ e->console, FD_CONSOLE },
+		{ e->initramfs, FD_INITRAMFS },
 	};
 	struct proc_config config = { .path = s->program,
 				      .argv = (const char *const *)a->list,
@@ -225,51 +243,66 @@ static int spawn(const struct backend_spec *s, struct args *a, int channel, int 
 
 	for (size_t i = 0; i < s->n_disks; i++)
 		fds[config.n_fds++] = (struct proc_fd){ s->disks[i].fd, FD_DISK + (int)i };
-	return proc_spawn(&config, &vm->pid, &vm->pidfd, err);
+	return proc_spawn(&config, &vm->pid, &vm->end_fd, err);
 }
 
-static int qemu_start(const struct backend_spec *s, struct backend_vm *ret,
-		      struct smolvm_error *err)
+static int qemu_open(const struct backend_spec *s, struct backend_vm *ret,
+		     struct smolvm_error *err)
 {
-	struct backend_vm vm = { -1, -1, -1, -1, -1 };
-	int channel[2] = { -1, -1 }, console[2] = { -1, -1 }, messages[2] = { -1, -1 };
+	struct backend_vm vm = BACKEND_VM_INIT;
+	struct ends ends = { -1, -1, -1, -1 };
 	struct args args = { .n = 0 };
 	int rc;
 
+	vm.runner = &backend_run_qemu;
 	add_machine(&args, s);
 	add_cpu(&args, s);
 	add_kernel(&args, s);
 	add_disks(&args, s);
 	add_devices(&args, s);
-	if (args.failed) {
-		args_free(&args);
-		return err_nomem(err);
-	}
-	rc = socket_pair(channel, err);
+	rc = args.failed ? err_nomem(err) : make_ends(s, &ends, &vm, err);
 	if (rc == 0)
-		rc = socket_pair(console, err);
-	if (rc == 0 && pipe2(messages, O_CLOEXEC) < 0)
-		rc = err_sys(err, "cannot make a pipe for QEMU's messages");
-	if (rc == 0)
-		rc = spawn(s, &args, channel[1], console[1], messages[1], &vm, err);
+		rc = spawn(s, &args, &ends, &vm, err);
 	args_free(&args);
-	fd_close(&channel[1]);
-	fd_close(&console[1]);
-	fd_close(&messages[1]);
-	vm.channel_fd = channel[0];
-	vm.console_fd = console[0];
-	vm.messages_fd = messages[0];
-	if (rc < 0) {
+	close_ends(&ends);
+	if (rc < 0)
 		backend_vm_close(&vm);
-		return rc;
-	}
-	fd_set_nonblock(vm.messages_fd, 1);
-	*ret = vm;
-	return 0;
+	else
+		*ret = vm;
+	return rc;
 }
 
-const struct backend backend_qemu = {
+static void qemu_ended(struct backend_vm *vm, struct backend_end *ret)
+{
+	int status = 0;
+
+	while (waitpid(vm->pid, &status, 0) < 0 && errno == EINTR)
+		;
+	vm->pid = -1;
+	*ret = (struct backend_end){ .failed = status != 0 };
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+		snprintf(ret->text, sizeof(ret->text),
+			 "the hypervisor was killed; was the host out of memory?");
+	else if (WIFSIGNALED(status))
+		snprintf(ret->text, sizeof(ret->text), "the hypervisor crashed (signal %d)",
+			 WTERMSIG(status));
+	else if (status)
+		snprintf(ret->text, sizeof(ret->text), "the hypervisor failed");
+}
+
+static void qemu_kill(struct backend_vm *vm)
+{
+	int status;
+
+	if (vm->pid <= 0)
+		return;
+	proc_kill(vm->end_fd, SIGKILL);
+	proc_wait(vm->pid, vm->end_fd, DEATH_WAIT_MS, &status);
+}
+
+const struct backend_runner backend_run_qemu = {
 	.name = "qemu",
-	.probe = qemu_probe,
-	.start = qemu_start,
+	.open = qemu_open,
+	.ended = qemu_ended,
+	.kill = qemu_kill,
 };

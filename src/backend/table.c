@@ -6,10 +6,12 @@
 
 #include <string.h>
 
-#include "base/fd.h"
+static const struct backend builtin = { "builtin", builtin_probe };
+static const struct backend qemu = { "qemu", qemu_probe };
 
 const struct backend *const backend_table[] = {
-	&backend_qemu,
+	&builtin,
+	&qemu,
 	NULL,
 };
 
@@ -26,12 +28,4 @@ const char *accelerator_name(enum accelerator a)
 	static const char *const names[] = { "", "tcg", "kvm" };
 
 	return names[a];
-}
-
-void backend_vm_close(struct backend_vm *vm)
-{
-	fd_close(&vm->pidfd);
-	fd_close(&vm->channel_fd);
-	fd_close(&vm->console_fd);
-	fd_close(&vm->messages_fd);
 }

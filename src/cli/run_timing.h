@@ -26,6 +26,7 @@ enum run_part {
 struct run_timing {
 	int64_t began_ns;
 	int64_t part_ns[RUN_PARTS];
+	struct smolvm_machine_boot boot;
 };
 
 /** run_timing_machine() - take over what the machine measured. */

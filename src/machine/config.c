@@ -196,6 +196,7 @@ int config_encode(const struct machine_plan *plan, struct buf *b, struct smolvm_
 	rc = rc ? rc : tlv_put_u64(b, VMM_OWN_KERNEL, plan->own_kernel);
 	rc = rc ? rc : tlv_put_u64(b, VMM_VERBOSE, c->verbose ? 1 : 0);
 	rc = rc ? rc : tlv_put_u64(b, VMM_NESTED, c->nested ? 1 : 0);
+	rc = rc ? rc : tlv_put_u64(b, VMM_STREAM_SHARES, c->stream_shares ? 1 : 0);
 	rc = rc ? rc : encode_disks(b, plan);
 	rc = rc ? rc : tlv_put(b, VMM_SETUP, buf_peek(&setup), setup.len);
 	buf_fini(&setup);

@@ -75,6 +75,24 @@ static void take_ended(struct smolvm_machine *m, const struct msg *msg)
 	}
 }
 
+/* Beside when it greeted: what it took to get there, from the end of the phase before. */
+static void take_hello(struct smolvm_machine *m, const struct msg *msg)
+{
+	int64_t loaded, run, driver;
+
+	if (msg->len != VMM_HELLO_BODY)
+		return;
+	m->boot.exits = get_le64(msg->body + 8);
+	loaded = (int64_t)get_le64(msg->body + 16);
+	run = (int64_t)get_le64(msg->body + 24);
+	driver = (int64_t)get_le64(msg->body + 32);
+	if (!loaded || !run || !driver)
+		return;
+	m->boot.load_ns = loaded - m->spawned_ns;
+	m->boot.enter_ns = run - loaded;
+	m->boot.driver_ns = driver - run;
+}
+
 static void lost(struct smolvm_machine *m, const char *why)
 {
 	m->ended = true;
@@ -114,9 +132,13 @@ static int next_message(struct smolvm_machine *m, int wait_ms, int64_t *ret_ns)
 		return 0;
 	}
 	type = msg.type;
-	*ret_ns = msg.len == 8 ? (int64_t)get_le64(msg.body) : 0;
+	*ret_ns = msg.len >= 8 ? (int64_t)get_le64(msg.body) : 0;
 	if (type == VMM_ENDED)
 		take_ended(m, &msg);
+	else if (type == VMM_SPAWNED)
+		m->spawned_ns = *ret_ns;
+	else if (type == VMM_HELLO)
+		take_hello(m, &msg);
 	buf_drop(&m->control_in, (size_t)len);
 	return type;
 }
@@ -458,6 +480,11 @@ const char *smolvm_machine_name(const struct smolvm_machine *m)
 int64_t smolvm_machine_phase_ns(const struct smolvm_machine *m, enum smolvm_phase phase)
 {
 	return m->phase_ns[phase];
+}
+
+void smolvm_machine_boot(const struct smolvm_machine *m, struct smolvm_machine_boot *ret)
+{
+	*ret = m->boot;
 }
 
 int machine_connect(struct smolvm_machine *m, unsigned int port, struct smolvm_error *err)

@@ -27,6 +27,8 @@ struct smolvm_machine {
 	int vmm_pidfd;
 	int control_fd;
 	int64_t phase_ns[SMOLVM_PHASES];
+	int64_t spawned_ns;
+	struct smolvm_machine_boot boot;
 	pthread_mutex_t lock;
 	struct buf control_in;
 	bool ended;

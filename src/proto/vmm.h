@@ -31,10 +31,17 @@ enum vmm_fd {
 enum vmm_msg {
 	VMM_SPEC = 1,     /* to smolvm-vmm: TLV of enum vmm_key */
 	VMM_SPAWNED = 64, /* from it: u64 CLOCK_MONOTONIC ns: the hypervisor has been started */
-	VMM_HELLO,        /* u64 ns: the agent has greeted */
+	VMM_HELLO,        /* the agent has greeted: VMM_HELLO_BODY */
 	VMM_READY,        /* u64 ns: commands can be run */
 	VMM_ENDED, /* TLV of enum failure_key: the machine has ended, and why; the last one */
 };
+
+/*
+ * u64 ns, then what it took to get there, 0 where the backend does not know: u64 times that virtual
+ * CPUs left the guest, and in ns when the kernel was in memory, when the guest began to run, and
+ * when it had set up its first device.
+ */
+#define VMM_HELLO_BODY 40u
 
 enum vmm_key {
 	VMM_NAME = 1,    /* string */
@@ -50,6 +57,7 @@ enum vmm_key {
 	VMM_DISK,        /* u64 1: read-only; one for each disk */
 	VMM_SHARE,       /* u64 1: read-only; one for each share */
 	VMM_NESTED,      /* u64 1 */
+	VMM_STREAM_SHARES, /* u64 1: no share is made a device */
 	VMM_SETUP,       /* bytes: the body of CONTROL_SETUP, to which time and entropy are added */
 };
 

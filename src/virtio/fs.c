@@ -287,8 +287,8 @@ static const struct virtio_ops fs_ops = {
 	.destroy = fs_destroy,
 };
 
-int fs_create(struct virtio_device **ret, struct virtio_env *env, const struct smolvm_vmm_fs *config,
-	      struct smolvm_error *err)
+int fs_create(struct virtio_device **ret, struct virtio_env *env,
+	      const struct smolvm_vmm_fs *config, struct smolvm_error *err)
 {
 	struct fileserver_config served = { config->root_fd, config->read_only, DATA_MAX };
 	size_t n = config->tag ? strlen(config->tag) : 0;

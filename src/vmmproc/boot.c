@@ -15,84 +15,55 @@
 #include "vmmproc/vmm.h"
 
 #define ENTROPY_BYTES 64
-#define ANSWER_MAX 4096
 
-static void on_answer(void *ctx, struct mux_stream *s, const uint8_t *p, size_t n)
+static void on_answer(struct vmm *v, const struct msg *m, int error)
 {
-	struct vmm *v = ctx;
 	struct tlv_reader r;
-	struct msg m;
 	struct tlv t;
-	long len;
 
-	if (v->ready || buf_add(&v->control_in, p, n) < 0)
-		return;
-	len = msg_parse(buf_peek(&v->control_in), v->control_in.len, ANSWER_MAX, &m);
-	if (len == 0)
-		return;
-	if (len > 0 && m.type == CONTROL_OK) {
-		vmm_ready(v);
+	if (!m) {
+		vmmproc_end(v, EPROTO, "the guest gave no answer%s%s", error ? ": " : "",
+			    error ? strerror(-error) : "");
 		return;
 	}
-	tlv_reader_init(&r, m.body, len > 0 ? m.len : 0);
+	if (m->type == CONTROL_OK) {
+		vmmproc_ready(v);
+		return;
+	}
+	tlv_reader_init(&r, m->body, m->len);
 	while (tlv_next(&r, &t) == 1) {
 		if (t.key == FAILURE_TEXT) {
-			vmm_end(v, EIO, "in the guest: %.*s", (int)t.len, (const char *)t.data);
+			vmmproc_end(v, EIO, "in the guest: %.*s", (int)t.len, (const char *)t.data);
 			return;
 		}
 	}
-	vmm_end(v, EPROTO, "the guest's answer makes no sense");
+	vmmproc_end(v, EPROTO, "the guest's answer makes no sense");
 }
 
-static void on_ended(void *ctx, struct mux_stream *s)
-{
-	mux_finish(s);
-}
-
-static void on_closed(void *ctx, struct mux_stream *s, int error)
-{
-	struct vmm *v = ctx;
-
-	if (!v->ready)
-		vmm_end(v, EPROTO, "the guest gave no answer%s%s", error ? ": " : "",
-			error ? strerror(-error) : "");
-}
-
-static const struct mux_stream_events setup_events = {
-	.data = on_answer,
-	.ended = on_ended,
-	.closed = on_closed,
-};
-
-/* Time and entropy are as fresh as can be: they are added last. */
-static int complete(struct buf *setup)
+/* Which shares are devices is known here. Time and entropy are as fresh as can be: added last. */
+static int complete(struct vmm *v)
 {
 	uint8_t entropy[ENTROPY_BYTES];
 	struct timespec now;
-	int rc;
+	uint64_t devices = 0;
+	int rc = 0;
 
+	for (unsigned int i = 0; i < v->n_shares; i++)
+		devices |= (uint64_t)v->shares[i].device << i;
+	if (devices)
+		rc = tlv_put_u64(&v->setup, SETUP_FS_SHARES, devices);
 	if (getrandom(entropy, sizeof(entropy), 0) != sizeof(entropy))
 		return -errno;
-	rc = tlv_put(setup, SETUP_ENTROPY, entropy, sizeof(entropy));
-	if (rc < 0)
-		return rc;
+	rc = rc ? rc : tlv_put(&v->setup, SETUP_ENTROPY, entropy, sizeof(entropy));
 	clock_gettime(CLOCK_REALTIME, &now);
-	return tlv_put_u64(setup, SETUP_TIME_NS,
-			   (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
+	return rc ? rc
+		  : tlv_put_u64(&v->setup, SETUP_TIME_NS,
+				(uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
 }
 
 void boot_setup(struct vmm *v)
 {
-	struct mux_stream *s = mux_open(v->mux, AGENT_PORT_CONTROL, &setup_events, v);
-	uint8_t header[MSG_HEADER];
-
-	if (!s || complete(&v->setup) < 0) {
-		vmm_end(v, ENOMEM, "out of memory");
-		return;
-	}
-	buf_init(&v->control_in, ANSWER_MAX + MSG_HEADER);
-	msg_header(header, CONTROL_SETUP, (uint32_t)v->setup.len);
-	/* VMM_SETUP_MAX bytes and what complete() adds fit into the stream's queue at once. */
-	mux_write(s, header, sizeof(header));
-	mux_write(s, buf_peek(&v->setup), v->setup.len);
+	if (complete(v) < 0 ||
+	    call_agent(v, AGENT_PORT_CONTROL, CONTROL_SETUP, &v->setup, on_answer) < 0)
+		vmmproc_end(v, ENOMEM, "out of memory");
 }

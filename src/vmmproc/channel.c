@@ -10,14 +10,14 @@
 
 static void on_hello(void *ctx, uint32_t features)
 {
-	vmm_greeted(ctx);
+	vmmproc_greeted(ctx);
 }
 
-static int on_incoming(void *ctx, struct mux_stream *s, uint32_t port)
+static int on_incoming(void *ctx, struct stream *s, uint32_t port)
 {
-	if (port < HOST_PORT_SHARE || port >= HOST_PORT_SHARE + SHARES_MAX)
-		return -ECONNREFUSED;
-	return share_incoming(ctx, s, port - HOST_PORT_SHARE);
+	int fd = carrier_incoming(ctx, port);
+
+	return fd < 0 ? fd : join_accept(ctx, s, fd);
 }
 
 static const struct mux_events mux_events = { .hello = on_hello, .incoming = on_incoming };
@@ -30,7 +30,7 @@ static bool write_out(struct vmm *v)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0) /* a hypervisor that is gone is noticed by its pidfd */
+		if (n < 0) /* a hypervisor that is gone is noticed by its end_fd */
 			return false;
 		buf_drop(&v->channel_out, (size_t)n);
 	}
@@ -41,6 +41,8 @@ void channel_flush(struct vmm *v)
 {
 	unsigned int events;
 
+	if (!v->mux)
+		return;
 	while (!v->ending && write_out(v) && mux_output_pending(v->mux)) {
 		uint8_t *p = buf_reserve(&v->channel_out, CHANNEL_BUFFER);
 		size_t n = p ? mux_output(v->mux, p, CHANNEL_BUFFER) : 0;
@@ -62,11 +64,11 @@ static void on_channel(struct loop_watch *w, unsigned int events)
 		ssize_t n = read(w->fd, v->channel_in, CHANNEL_BUFFER);
 
 		if (n > 0 && mux_input(v->mux, v->channel_in, (size_t)n, &err) < 0) {
-			vmm_end(v, err.code, "the guest: %s", err.message);
+			vmmproc_end(v, err.code, "the guest: %s", err.message);
 			return;
 		}
 		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-			loop_remove(v->loop, w); /* the pidfd tells why */
+			loop_remove(v->loop, w); /* end_fd tells why */
 	} else if (events & LOOP_HANGUP) {
 		loop_remove(v->loop, w);
 	}

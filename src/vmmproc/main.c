@@ -14,8 +14,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,34 +23,15 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/path.h"
-#include "base/proc.h"
 #include "proto/endian.h"
-#include "proto/msg.h"
 #include "proto/tlv.h"
-#include "proto/vmm.h"
 #include "vmmproc/vmm.h"
-
-/* What the guest's console says when its kernel, or the agent, gives up. */
-#define PANIC_TEXT "Kernel panic - not syncing: "
-#define AGENT_TEXT "smolvm-agent: "
-/* A kernel without ACPI can say that it is off, and no more than that. */
-static const char *const off_texts[] = {
-	"reboot: System halted",
-	"reboot: Power off not available",
-	"reboot: Power down",
-};
-#define KERNEL_ADVICE                                                                              \
-	"; a kernel of one's own needs virtio-mmio with devices on its command line, "             \
-	"virtio console and block devices, EROFS, ext4, overlay and FUSE built in"
-#define DEATH_WAIT_MS 10000
-#define READS_AT_ONCE 16u
 
 /* The initramfs with the agent, linked in. */
 extern const uint8_t initramfs_start[], initramfs_end[];
@@ -89,7 +68,7 @@ static void tell_ended(int error, const char *text)
 	buf_fini(&b);
 }
 
-void vmm_end(struct vmm *v, int error, const char *fmt, ...)
+void vmmproc_end(struct vmm *v, int error, const char *fmt, ...)
 {
 	struct smolvm_error printable = SMOLVM_ERROR_INIT;
 	char text[SMOLVM_ERROR_MESSAGE_MAX];
@@ -106,155 +85,35 @@ void vmm_end(struct vmm *v, int error, const char *fmt, ...)
 	loop_stop(v->loop, error);
 }
 
-void vmm_greeted(struct vmm *v)
+static void tell_hello(struct vmm *v)
 {
-	tell_now(VMM_HELLO);
+	struct backend_stats stats = { 0 };
+	uint8_t body[VMM_HELLO_BODY];
+
+	if (v->runner->stats)
+		v->runner->stats(&v->vm, &stats);
+	put_le64(body, (uint64_t)clock_ns());
+	put_le64(body + 8, stats.exits);
+	put_le64(body + 16, (uint64_t)stats.loaded);
+	put_le64(body + 24, (uint64_t)stats.run);
+	put_le64(body + 32, (uint64_t)stats.driver);
+	tell(VMM_HELLO, body, sizeof(body));
+}
+
+void vmmproc_greeted(struct vmm *v)
+{
+	tell_hello(v);
 	boot_setup(v);
 }
 
-void vmm_ready(struct vmm *v)
+void vmmproc_ready(struct vmm *v)
 {
 	v->ready = true;
 	loop_cancel(v->loop, &v->deadline);
 	tell_now(VMM_READY);
 }
 
-/* ---- why a machine ended ---- */
-
-static void keep_tail(struct buf *b, const uint8_t *p, size_t n)
-{
-	if (n > b->max) {
-		p += n - b->max;
-		n = b->max;
-	}
-	if (n > buf_room(b))
-		buf_drop(b, n - buf_room(b));
-	buf_add(b, p, n);
-}
-
-/* The last line with anything in it, copied to @out. */
-static void last_line(const struct buf *b, char *out, size_t cap)
-{
-	const char *text = (const char *)buf_peek(b);
-	size_t end = b->len, start;
-
-	while (end > 0 && (unsigned char)text[end - 1] <= ' ')
-		end--;
-	for (start = end; start > 0 && text[start - 1] != '\n'; start--)
-		;
-	snprintf(out, cap, "%.*s", (int)(end - start), end ? text + start : "");
-}
-
-/* What follows the last @mark on the console, up to the end of its line. Return: its length. */
-static size_t said_after(const struct buf *b, const char *mark, const char **ret)
-{
-	const char *at = (const char *)buf_peek(b), *end = at + b->len, *found = NULL;
-	size_t n = strlen(mark);
-
-	while (at && (at = memmem(at, (size_t)(end - at), mark, n)))
-		found = at += n;
-	if (!found)
-		return 0;
-	*ret = found;
-	for (n = 0; found + n < end && found[n] != '\r' && found[n] != '\n'; n++)
-		;
-	return n;
-}
-
-static void end_from_texts(struct vmm *v, int status)
-{
-	const char *said;
-	char line[200];
-	size_t n;
-
-	n = v->console_text.len ? said_after(&v->console_text, PANIC_TEXT, &said) : 0;
-	if (n) {
-		vmm_end(v, EIO, "the guest's kernel panicked: %.*s", (int)n, said);
-		return;
-	}
-	n = v->console_text.len ? said_after(&v->console_text, AGENT_TEXT, &said) : 0;
-	last_line(&v->messages_text, line, sizeof(line));
-	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
-		vmm_end(v, EIO, "the hypervisor was killed; was the host out of memory?");
-	else if (WIFSIGNALED(status))
-		vmm_end(v, EIO, "the hypervisor crashed (signal %d) %s", WTERMSIG(status), line);
-	else if (WEXITSTATUS(status))
-		vmm_end(v, EIO, "the hypervisor failed: %s", *line ? line : "it gave no reason");
-	else if (n)
-		vmm_end(v, EIO, "the guest gave up: %.*s%s", (int)n, said,
-			v->ready || v->spec.own_kernel ? "" : KERNEL_ADVICE);
-	else if (!v->ready)
-		vmm_end(v, EIO, "the guest stopped before it was ready (see it with --verbose)");
-	else
-		vmm_end(v, EIO, "the guest switched itself off");
-}
-
 /* ---- events ---- */
-
-/* The client's terminal may be stopped, its pipe full: what does not fit is lost. */
-static void show(const uint8_t *p, size_t n)
-{
-	struct pollfd room = { .fd = VMM_FD_CONSOLE, .events = POLLOUT };
-
-	/* A pipe with room has room for PIPE_BUF bytes. */
-	if (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) && write(room.fd, p, n) < 0)
-		return;
-}
-
-/* Read at most @reads times. Return: whether the end was reached. */
-static bool take_text(struct vmm *v, struct loop_watch *w, struct buf *text, unsigned int reads)
-{
-	uint8_t bytes[4096];
-	ssize_t n = 1;
-
-	while (w->fd >= 0 && reads-- && (n = read(w->fd, bytes, sizeof(bytes))) > 0) {
-		keep_tail(text, bytes, (size_t)n);
-		if (v->spec.verbose)
-			show(bytes, (size_t)n);
-	}
-	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
-}
-
-static void end_if_off(struct vmm *v)
-{
-	const struct buf *b = &v->console_text;
-
-	for (size_t i = 0; b->len && i < sizeof(off_texts) / sizeof(*off_texts); i++)
-		if (memmem(buf_peek(b), b->len, off_texts[i], strlen(off_texts[i])))
-			vmm_end(v, EIO, "the guest switched itself off");
-}
-
-static void on_console(struct loop_watch *w, unsigned int events)
-{
-	struct vmm *v = w->ctx;
-
-	/* A guest that never stops talking does not keep the other events waiting. */
-	if (take_text(v, w, &v->console_text, READS_AT_ONCE))
-		loop_remove(v->loop, w);
-	end_if_off(v);
-}
-
-static void on_messages(struct loop_watch *w, unsigned int events)
-{
-	struct vmm *v = w->ctx;
-
-	if (take_text(v, w, &v->messages_text, READS_AT_ONCE))
-		loop_remove(v->loop, w);
-}
-
-static void on_hypervisor_end(struct loop_watch *w, unsigned int events)
-{
-	struct vmm *v = w->ctx;
-	int status = 0;
-
-	take_text(v, &v->console_watch, &v->console_text, UINT_MAX);
-	take_text(v, &v->messages_watch, &v->messages_text, UINT_MAX);
-	while (waitpid(v->vm.pid, &status, 0) < 0 && errno == EINTR)
-		;
-	v->vm.pid = -1;
-	loop_remove(v->loop, w);
-	end_from_texts(v, status);
-}
 
 static void on_control(struct loop_watch *w, unsigned int events)
 {
@@ -262,7 +121,7 @@ static void on_control(struct loop_watch *w, unsigned int events)
 	ssize_t n = read(w->fd, c, sizeof(c));
 
 	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-		vmm_end(w->ctx, ECANCELED, "its owner is gone");
+		vmmproc_end(w->ctx, ECANCELED, "its owner is gone");
 }
 
 static void on_signal(struct loop_watch *w, unsigned int events)
@@ -270,7 +129,7 @@ static void on_signal(struct loop_watch *w, unsigned int events)
 	struct signalfd_siginfo info;
 
 	if (read(w->fd, &info, sizeof(info)) == sizeof(info))
-		vmm_end(w->ctx, ECANCELED, "smolvm-vmm was ended by signal %u", info.ssi_signo);
+		vmmproc_end(w->ctx, ECANCELED, "smolvm-vmm was ended by signal %u", info.ssi_signo);
 }
 
 static void on_listen(struct loop_watch *w, unsigned int events)
@@ -294,9 +153,10 @@ static void on_deadline(struct loop_timer *t)
 	struct vmm *v = t->ctx;
 	char line[160];
 
-	last_line(&v->console_text, line, sizeof(line));
-	vmm_end(v, ETIMEDOUT, "the guest was not ready within %d s%s%s", VMM_BOOT_TIMEOUT_MS / 1000,
-		*line ? "; the last that it said: " : " and said nothing", line);
+	ending_last_line(v, line, sizeof(line));
+	vmmproc_end(v, ETIMEDOUT, "the guest was not ready within %d s%s%s",
+		    VMM_BOOT_TIMEOUT_MS / 1000,
+		    *line ? "; the last that it said: " : " and said nothing", line);
 }
 
 /* ---- start ---- */
@@ -318,17 +178,6 @@ static int read_spec(struct vmm *v, struct smolvm_error *err)
 	    fd_read_full(VMM_FD_CONTROL, body, len) != (ssize_t)len)
 		return err_set(err, EBADMSG, "the machine's description is malformed");
 	return spec_parse(v, body, len, err);
-}
-
-static int open_initramfs(struct vmm *v, struct smolvm_error *err)
-{
-	size_t len = (uintptr_t)initramfs_end - (uintptr_t)initramfs_start;
-	int fd = fd_memfd("initramfs");
-
-	if (fd < 0 || fd_write_all(fd, initramfs_start, len) < 0)
-		return err_set(err, ENOMEM, "no memory for the initramfs");
-	v->spec.initramfs_fd = fd;
-	return 0;
 }
 
 /* Before there is any thread: one that does not block a signal would die of it. */
@@ -358,47 +207,82 @@ static int watch_all(struct vmm *v, int signals)
 	int rc = watch(v, &v->control_watch, VMM_FD_CONTROL, on_control);
 
 	rc = rc ? rc : watch(v, &v->listen_watch, VMM_FD_LISTEN, on_listen);
-	rc = rc ? rc : watch(v, &v->pid_watch, v->vm.pidfd, on_hypervisor_end);
-	rc = rc ? rc : watch(v, &v->console_watch, v->vm.console_fd, on_console);
-	rc = rc ? rc : watch(v, &v->messages_watch, v->vm.messages_fd, on_messages);
-	return rc ? rc : watch(v, &v->signal_watch, signals, on_signal);
+	rc = rc ? rc : watch(v, &v->signal_watch, signals, on_signal);
+	rc = rc ? rc : ending_watch(v);
+	return rc ? rc : carrier_start(v);
 }
 
-static int start(struct vmm *v, struct smolvm_error *err)
+static int on_incoming(void *ctx, uint32_t port)
 {
-	int rc = read_spec(v, err), signals = -1;
+	return carrier_incoming(ctx, port);
+}
 
-	if (rc == 0)
-		rc = open_initramfs(v, err);
-	if (rc == 0) {
-		signals = signal_fd();
-		/* Made by the child's birth, inherited by nobody else. */
-		for (int fd = VMM_FD_CONTROL; fd < VMM_FD_SHARE + (int)SHARES_MAX; fd++)
-			fd_set_cloexec(fd, 1);
-		rc = v->backend->start(&v->spec, &v->vm, err);
+/* What the backend is asked for; the first of the shares as devices, if it can. */
+static void complete_spec(struct vmm *v)
+{
+	struct backend_spec *s = &v->spec;
+
+	s->initramfs = initramfs_start;
+	s->initramfs_bytes = (uintptr_t)initramfs_end - (uintptr_t)initramfs_start;
+	s->folder_tag = SHARE_TAG;
+	s->events = (struct backend_events){ .incoming = on_incoming, .ctx = v };
+	while (!v->stream_shares && s->n_folders < v->n_shares &&
+	       s->n_folders < BACKEND_FOLDERS_MAX) {
+		s->folders[s->n_folders] = (struct backend_folder){
+			VMM_FD_SHARE + (int)s->n_folders, v->shares[s->n_folders].read_only
+		};
+		s->n_folders++;
 	}
+}
+
+static int open_shares(struct vmm *v, struct smolvm_error *err)
+{
+	int rc = 0;
+
+	for (unsigned int i = 0; rc == 0 && i < v->n_shares; i++) {
+		v->shares[i].vmm = v;
+		v->shares[i].number = i;
+		v->shares[i].device = v->vm.extras & BACKEND_FOLDERS && i < v->spec.n_folders;
+		if (!v->shares[i].device)
+			rc = share_create(v, i, VMM_FD_SHARE + (int)i, err);
+	}
+	return rc;
+}
+
+/* Everything that has a name, and every process: after this the machine needs nothing more. */
+static int open_all(struct vmm *v, struct smolvm_error *err)
+{
+	int signals = signal_fd(), rc;
+
+	/* Made by the child's birth, inherited by nobody else. */
+	for (int fd = VMM_FD_CONTROL; fd < VMM_FD_SHARE + (int)SHARES_MAX; fd++)
+		fd_set_cloexec(fd, 1);
+	if (signals < 0 || pipe2(v->arrivals, O_CLOEXEC | O_NONBLOCK) < 0)
+		return err_sys(err, "cannot start");
+	complete_spec(v);
+	rc = v->runner->open(&v->spec, &v->vm, err);
 	if (rc < 0)
 		return rc;
 	tell_now(VMM_SPAWNED);
-	for (unsigned int i = 0; rc == 0 && i < v->n_shares; i++)
-		rc = share_create(v, i, VMM_FD_SHARE + (int)i, v->share_read_only[i], err);
+	rc = open_shares(v, err);
 	if (rc < 0)
 		return rc;
-	if (watch_all(v, signals) < 0 || channel_start(v) < 0)
-		return err_nomem(err);
+	return watch_all(v, signals) < 0 ? err_nomem(err) : 0;
+}
+
+/* Open everything, then let the guest run. */
+static int start(struct vmm *v, struct smolvm_error *err)
+{
+	int rc = read_spec(v, err);
+
+	rc = rc ? rc : open_all(v, err);
+	if (rc == 0 && v->runner->run)
+		rc = v->runner->run(&v->vm, err);
+	if (rc < 0)
+		return rc;
 	v->deadline = (struct loop_timer){ .fired = on_deadline, .ctx = v };
 	loop_arm(v->loop, &v->deadline, VMM_BOOT_TIMEOUT_MS);
 	return 0;
-}
-
-static void kill_hypervisor(struct vmm *v)
-{
-	int status;
-
-	if (v->vm.pid <= 0)
-		return;
-	proc_kill(v->vm.pidfd, SIGKILL);
-	proc_wait(v->vm.pid, v->vm.pidfd, DEATH_WAIT_MS, &status);
 }
 
 /* The folder first, then its lock: who finds no lock finds no folder either. */
@@ -434,7 +318,7 @@ int main(int argc, char **argv)
 	}
 	prctl(PR_SET_NAME, "smolvm-vmm");
 	v->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	v->vm = (struct backend_vm){ -1, -1, -1, -1, -1 };
+	v->vm = (struct backend_vm)BACKEND_VM_INIT;
 	buf_init(&v->console_text, CONSOLE_KEPT);
 	buf_init(&v->messages_text, MESSAGES_KEPT);
 	rc = start(v, &err);
@@ -445,7 +329,8 @@ int main(int argc, char **argv)
 		channel_flush(v);
 		rc = loop_run(v->loop);
 	}
-	kill_hypervisor(v);
+	if (v->vm.runner)
+		v->vm.runner->kill(&v->vm);
 	remove_run_dir(v);
 	return rc ? 1 : 0;
 }

@@ -7,7 +7,6 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "proto/tlv.h"
-#include "proto/vmm.h"
 #include "vmmproc/vmm.h"
 
 static int take(struct vmm *v, const struct tlv *t)
@@ -62,7 +61,10 @@ static int take(struct vmm *v, const struct tlv *t)
 	case VMM_SHARE:
 		if (v->n_shares == SHARES_MAX)
 			return -EBADMSG;
-		v->share_read_only[v->n_shares++] = n;
+		v->shares[v->n_shares++].read_only = n;
+		break;
+	case VMM_STREAM_SHARES:
+		v->stream_shares = n;
 		break;
 	default:
 		return -EBADMSG;
@@ -87,8 +89,8 @@ int spec_parse(struct vmm *v, const uint8_t *body, size_t len, struct smolvm_err
 		return err_set(err, EBADMSG,
 			       "the machine's description is malformed: use a smolvm and "
 			       "a smolvm-vmm of one release");
-	v->backend = backend_find(v->backend_name);
-	if (!v->backend)
+	v->runner = backend_runner_find(v->backend_name);
+	if (!v->runner)
 		return err_set(err, EINVAL, "no backend \"%s\"", v->backend_name);
 	v->spec.name = v->name;
 	v->spec.program = v->program;
