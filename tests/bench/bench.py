@@ -25,11 +25,12 @@ import time
 
 import peers
 import rows_import
+import rows_lab
 import rows_share
 import rows_size
 import rows_start
 import rows_stream
-from common import BUILD, Note, Row, Skip, Skipped, say, sleeping_machine, temp_folder
+from common import BUILD, Note, Row, Skip, Skipped, say, sleeping_machine, smolvm, temp_folder
 
 # Group -> what makes its rows; the beginnings of names by which it is chosen.
 GROUPS = (
@@ -42,6 +43,7 @@ GROUPS = (
     ("exec", rows_stream.exec_rows, ("exec/",)),
     ("memory", rows_size.memory_rows, ("memory/",)),
     ("size", rows_size.size_rows, ("size",)),
+    ("lab", rows_lab.lab_rows, ("lab/",)),
 )
 HEAD = ["row", "what", "ours", "other", "against", "ratio", "min-max", "aim", "met"]
 RIGHT = {2, 3, 5, 6, 7}
@@ -66,11 +68,16 @@ class Bench:
                 break
             yield i
 
+    def emulated(self):
+        """Whether smolvm would emulate here: no KVM is of use."""
+        return '"accelerator": "kvm"' not in smolvm("doctor", "--json", home=self.home,
+                                                    wanted=None).out
+
     def machine(self):
         """How smolvm starts its machines, looked up at one that runs."""
         if not self._machine:
             say("looking at a machine of ours")
-            with sleeping_machine(self.home) as (processes, _):
+            with sleeping_machine(self.home, "--backend", "qemu") as (processes, _):
                 with open("/proc/%d/cmdline" % rows_size.qemu_of(processes), "rb") as f:
                     line = f.read().decode().split("\0")
             self._machine = peers.Machine(line)
@@ -139,6 +146,9 @@ def main():
     say("")
     out = [r for r in out if wanted([r.name], options.rows)]
     rows = [r for r in out if isinstance(r, Row)]
+    if options.json == "-":
+        json.dump({"host": host_line(bench), "rows": [r.json() for r in out]}, sys.stdout)
+        return 0
     if rows:
         print_table(rows)
     print_notes([r for r in out if isinstance(r, Note)])

@@ -38,7 +38,13 @@ PROGRAMS = {
     "fswork": ("fswork.c", "musl-gcc", STATIC),
     "guest": ("guest.c", "musl-gcc", STATIC),
     "runstat": ("runstat.c", "musl-gcc", STATIC),
+    "guestio": ("guestio.c", "musl-gcc", [*STATIC, "-idirafter", "/usr/include", "-idirafter",
+                                          "/usr/include/%s-linux-gnu" % os.uname().machine]),
     "streamwork": ("streamwork.c", "gcc", ["-O2"]),
+    "vmmwork": ("vmmwork.c", "gcc", [
+        "-O2", "-static", "-I", os.path.join(BENCH, "../../include"), *(
+            os.path.join(BUILD, "src", name, "lib%s.a" % name)
+            for name in ("vmm", "virtio", "hypervisor", "fileserver", "base"))]),
     "execwork": ("execwork.c", "gcc", ["-O2", "-I", os.path.join(BENCH, "../../include"), "-L",
                                        os.path.join(BUILD, "src/machine"), "-lsmolvm",
                                        "-Wl,-rpath," + os.path.join(BUILD, "src/machine")]),
@@ -48,6 +54,9 @@ _built = {}
 
 def program(name):
     """The path of one of the bench's own programs, built at its first use."""
+    made = os.path.join(os.environ.get("SMOLVM_BENCH_PROGRAMS", ""), name)
+    if os.access(made, os.X_OK):
+        return made
     if name not in _built:
         source, compiler, options = PROGRAMS[name]
         path = os.path.join(temp_folder(), name)

@@ -11,9 +11,14 @@ JOBS = {"write": "write %d MB, fsync", "read": "read %d MB, cold", "create": "cr
         "stat": "list and stat %d files, cold"}
 
 
-def ours(bench, folder, mib, files):
+# Ways of ours -> the flags for them.
+OURS = {"ours": ("--backend", "qemu"), "builtin": ("--backend", "builtin"),
+        "builtin-stream": ("--backend", "builtin", "--share-by-stream")}
+
+
+def ours(bench, folder, mib, files, *flags):
     shutil.copy(peers.program("fswork"), folder)
-    r = smolvm("sandbox", "run", "-v", folder + ":/mnt/share", "--", "/mnt/share/fswork",
+    r = smolvm("sandbox", "run", *flags, "-v", folder + ":/mnt/share", "--", "/mnt/share/fswork",
                "/mnt/share", str(mib), str(files), home=bench.home)
     return r.out
 
@@ -22,8 +27,8 @@ def measure(way, bench, mib, files):
     folder = temp_folder("share")
     work = "%d:%d" % (mib, files)
     try:
-        if way == "ours":
-            text = ours(bench, folder, mib, files)
+        if way in OURS:
+            text = ours(bench, folder, mib, files, *OURS[way])
         else:
             text = {"9p": peers.share_9p, "virtiofsd": peers.share_virtiofs}[way](
                 bench.machine(), folder, work)

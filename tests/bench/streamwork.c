@@ -4,6 +4,7 @@
  *
  *     streamwork port FD JOBS...           a socket to QEMU's port, served by guest.c
  *     streamwork smolvm SOCKET JOBS...     a machine's socket
+ *     streamwork vsock CID JOBS...         a machine's AF_VSOCK address, where the host has vhost
  *
  * Jobs, each printing one line "name p50_ns p99_ns" or "name bytes_per_s":
  *   rtt:STREAMS:N            single bytes, one under way on each stream, N of each
@@ -26,6 +27,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <linux/vm_sockets.h>
+
 #define STREAMS_MAX 64
 #define PIECE	    65536
 #define MIB	    (1ull << 20)
@@ -37,7 +40,8 @@ enum { PORT_ECHO = 3, PORT_DISCARD = 4 };
 struct end {
 	bool bare;
 	int fd;		    /* of the bare port */
-	const char *socket; /* of the machine */
+	const char *socket; /* of the machine; its CID, with @vsock */
+	bool vsock;
 };
 
 struct stream {
@@ -93,13 +97,30 @@ static void request_port(int fd, char operation, uint64_t n)
 	send_all(fd, request, sizeof(request));
 }
 
-/* Return: a socket joined with @port of the agent. */
-static int open_stream(const char *path, int port)
+static int open_vsock(const char *cid, int port)
 {
+	struct sockaddr_vm addr = { .svm_family = AF_VSOCK,
+				    .svm_cid = (unsigned int)strtoul(cid, NULL, 10),
+				    .svm_port = (unsigned int)port };
+	int fd = socket(AF_VSOCK, SOCK_STREAM, 0);
+
+	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		die("vsock");
+	return fd;
+}
+
+/* Return: a socket joined with @port of the agent. */
+static int open_stream(const struct end *e, int port)
+{
+	const char *path = e->socket;
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 	char line[32], c = 0;
 
+	if (e->vsock) {
+		close(fd);
+		return open_vsock(path, port);
+	}
 	if (fd < 0 || strlen(path) >= sizeof(addr.sun_path))
 		die(path);
 	memcpy(addr.sun_path, path, strlen(path));
@@ -140,7 +161,7 @@ static void rtt(const struct end *e, const char *name, unsigned int streams, uns
 
 	total = streams * n;
 	for (unsigned int i = 0; i < fds; i++)
-		p[i] = (struct pollfd){ .fd = e->bare ? e->fd : open_stream(e->socket, PORT_ECHO),
+		p[i] = (struct pollfd){ .fd = e->bare ? e->fd : open_stream(e, PORT_ECHO),
 					.events = POLLIN };
 	if (e->bare)
 		request_port(e->fd, 'E', total);
@@ -245,7 +266,7 @@ static void bulk(const struct end *e, const char *name, bool echo, unsigned int 
 		streams = 1;
 	for (unsigned int i = 0; i < streams; i++) {
 		s[i].fd = e->bare ? e->fd :
-			  open_stream(e->socket, echo ? PORT_ECHO : PORT_DISCARD);
+			  open_stream(e, echo ? PORT_ECHO : PORT_DISCARD);
 		s[i].to_send = bytes / streams;
 		s[i].to_receive = echo ? bytes / streams : e->bare ? 1 : 0;
 		set_blocking(s[i].fd, false);
@@ -265,10 +286,11 @@ static void bulk(const struct end *e, const char *name, bool echo, unsigned int 
 
 int main(int argc, char **argv)
 {
-	struct end e = { .bare = argc > 2 && !strcmp(argv[1], "port"), .fd = -1 };
+	struct end e = { .bare = argc > 2 && !strcmp(argv[1], "port"), .fd = -1,
+			 .vsock = argc > 2 && !strcmp(argv[1], "vsock") };
 
 	if (argc < 4) {
-		fprintf(stderr, "usage: streamwork port FD | smolvm SOCKET  JOB...\n");
+		fprintf(stderr, "usage: streamwork port FD | smolvm SOCKET | vsock CID  JOB...\n");
 		return 2;
 	}
 	if (e.bare)
