@@ -40,7 +40,8 @@ static void raise_irq(void *ctx)
 int vmm_can_add(struct smolvm_vmm *vmm, struct smolvm_error *err)
 {
 	if (vmm->tried_start)
-		return err_set(err, EBUSY, "a device cannot be added: the machine has been started");
+		return err_set(err, EBUSY,
+			       "a device cannot be added: the machine has been started");
 	if (vmm->n_devices == SMOLVM_VMM_DEVICES_MAX)
 		return err_set(err, ENOSPC, "a machine has at most %u devices",
 			       SMOLVM_VMM_DEVICES_MAX);

@@ -20,6 +20,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* syscalls (vcpu): sendto poll ppoll */
+
 /* Registers; with the divisor latch open (LCR_DLAB), 0 and 1 are the divisor. */
 enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_SCR };
 

@@ -167,7 +167,8 @@ static unsigned int memory_map(const struct gmem *mem, struct map_entry *map)
 	map[n++] = (struct map_entry){ LAYOUT_KERNEL_MIN,
 				       mem->regions[0].bytes - LAYOUT_KERNEL_MIN, MAP_RAM };
 	for (unsigned int i = 1; i < mem->n_regions; i++)
-		map[n++] = (struct map_entry){ mem->regions[i].gpa, mem->regions[i].bytes, MAP_RAM };
+		map[n++] = (struct map_entry){ mem->regions[i].gpa, mem->regions[i].bytes,
+					       MAP_RAM };
 	return n;
 }
 

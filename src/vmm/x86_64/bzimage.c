@@ -44,7 +44,8 @@ static int check_header(const struct kernel *k, struct smolvm_error *err)
 	unsigned int version;
 
 	if (k->head_bytes < AT_END)
-		return err_set(err, ENOEXEC, "the kernel is truncated: its setup header is cut off");
+		return err_set(err, ENOEXEC,
+			       "the kernel is truncated: its setup header is cut off");
 	version = le16_at(k->head + AT_VERSION);
 	if (version < VERSION_MIN)
 		return err_set(err, ENOEXEC, "the kernel is too old: its boot protocol is %u.%02u, "
