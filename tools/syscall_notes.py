@@ -19,7 +19,8 @@ import sys
 
 KINDS = ["main", "vcpu", "io", "worker", "fs"]
 ACTIONS = {"never": "NEVER", "absent": "ABSENT"}
-SELECTORS = {"ioctl": 1, "fcntl": 1, "prctl": 0, "madvise": 2, "seccomp": 0}
+SELECTORS = {"ioctl": 1, "fcntl": 1, "prctl": 0, "madvise": 2, "seccomp": 0,
+             "socketpair": 0}
 # argument, mask, value: (argument & mask) == value
 THREAD = "CLONE_VM | CLONE_THREAD | CLONE_SIGHAND"
 CHECKS = {
@@ -32,6 +33,15 @@ FOLDERS = ["backend", "base", "fileserver", "hypervisor", "jail", "proto", "virt
            "vmmproc"]
 NOTE = re.compile(r"/\*\s*syscalls \(([a-z, ]+)\):([^/]*?)\*/")
 CALL = re.compile(r"([a-z_0-9]+)(?:\(([A-Z_0-9 ]+)\))?")
+
+
+MACHINES = {"x86_64", "aarch64"}
+
+
+def is_foreign(path):
+    """Is it for another architecture: thing_x86_64.c, x86_64/thing.c?"""
+    words = set(re.split(r"[/.]|_(?=x86_64|aarch64)", path))
+    return bool(words & (MACHINES - {os.uname().machine}))
 
 
 class Wrong(Exception):
@@ -80,9 +90,9 @@ def collect(root):
             folders.sort()
             seen.append(base)
             for name in sorted(files):
-                if not name.endswith((".c", ".h")):
-                    continue
                 path = os.path.join(base, name)
+                if not name.endswith((".c", ".h")) or is_foreign(path):
+                    continue
                 seen.append(path)
                 with open(path, encoding="utf-8") as f:
                     text = f.read()

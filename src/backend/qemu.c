@@ -29,6 +29,8 @@
 #include "base/fd.h"
 #include "base/proc.h"
 
+/* syscalls (main): pidfd_send_signal poll ppoll wait4 */
+
 #define ARGS_MAX 80
 #define SOCKET_BYTES (1 << 20)
 #define DEATH_WAIT_MS 10000
@@ -239,7 +241,9 @@ static int spawn(const struct backend_spec *s, struct args *a, const struct ends
 				      .fds = fds,
 				      .n_fds = 5,
 				      .die_with_parent = true,
-				      .new_session = true };
+				      .new_session = true,
+				      .before_exec = s->confine,
+				      .before_exec_ctx = s->confine_ctx };
 
 	for (size_t i = 0; i < s->n_disks; i++)
 		fds[config.n_fds++] = (struct proc_fd){ s->disks[i].fd, FD_DISK + (int)i };

@@ -49,6 +49,8 @@ struct backend_events {
  * @folders:   shared folders, O_PATH, for a backend that can make devices of them; the guest
  *             mounts them as @folder_tag with their number.
  * @nested:    the guest sees the processor's own virtualization.
+ * @confine:   called with @confine_ctx in a hypervisor's process before it is executed, as
+ *             before_exec of base/proc.h; may be NULL.
  * @verbose:   the kernel speaks on the console.
  */
 struct backend_spec {
@@ -72,6 +74,8 @@ struct backend_spec {
 	} folders[BACKEND_FOLDERS_MAX];
 	size_t n_folders;
 	const char *folder_tag;
+	int (*confine)(void *ctx);
+	void *confine_ctx;
 	bool nested;
 	bool verbose;
 	struct backend_events events;

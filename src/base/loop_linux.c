@@ -15,6 +15,8 @@
 
 #include "base/clock.h"
 
+/* syscalls (main, io): epoll_wait epoll_pwait epoll_ctl */
+
 #define BATCH 64
 
 struct loop {

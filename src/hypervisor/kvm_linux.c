@@ -36,6 +36,9 @@
 #include "base/fd.h"
 #include "hypervisor/kvm.h"
 
+/* syscalls (vcpu): ioctl(KVM_RUN) rt_sigtimedwait */
+/* syscalls (vcpu, io, worker, fs): ioctl(KVM_IRQ_LINE) */
+
 #define KICK_RUNNING 1u
 #define KICK_KICKED 2u
 #define KICK_SENT 4u

@@ -15,6 +15,8 @@
 #include "hypervisor/cpuid_x86_64.h"
 #include "hypervisor/kvm.h"
 
+/* syscalls (vcpu): ioctl(KVM_GET_NESTED_STATE KVM_GET_MP_STATE KVM_GET_REGS KVM_GET_VCPU_EVENTS) */
+
 /* Four pages below the BIOS's place that Intel's older processors need for real mode. */
 #define IDENTITY_MAP_GPA 0xfffbc000ull
 #define TSS_GPA 0xfffbd000ull

@@ -33,8 +33,8 @@ struct filter_name {
 #include "jail_filters.h"
 
 /*
- * What the C library does by itself: memory, locks, the end of threads, abort().
- * syscalls (all) follow; files below /proc and /sys that malloc() would read are just not there.
+ * What the C library does by itself: memory, locks, the end of threads, abort(). Files below /proc
+ * that malloc() would look at cannot be opened; it does without.
  */
 /* syscalls (all): brk mmap mprotect munmap mremap madvise(MADV_DONTNEED MADV_FREE MADV_HUGEPAGE)
  * futex sched_yield sched_getaffinity set_robust_list rseq membarrier
@@ -42,11 +42,14 @@ struct filter_name {
  * clock_gettime clock_nanosleep nanosleep getrandom
  * read write writev close exit exit_group */
 
+/* How threads are named, and how they go on to confine themselves. */
+/* syscalls (all): prctl(PR_SET_NAME) */
+
 /* syscalls (absent): clone3 */
 
 /* syscalls (never): execve execveat fork vfork ptrace process_vm_readv process_vm_writev
  * pidfd_getfd kcmp process_madvise
- * socket socketpair connect bind listen
+ * socket connect bind listen
  * mount umount2 pivot_root chroot setns unshare open_tree move_mount mount_setattr fsopen
  * fsmount fsconfig fspick open_by_handle_at
  * init_module finit_module delete_module kexec_load kexec_file_load reboot swapon swapoff

@@ -6,6 +6,7 @@
  * here so that smolvm-vmm needs no library for it and no time.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/filter.h>
 #include <linux/fs.h>
@@ -20,6 +21,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "jail/filter.h"

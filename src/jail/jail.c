@@ -30,8 +30,8 @@
 	 CAP(MKNOD) | CAP(SETFCAP))
 
 static const char *const layer_names[JAIL_LAYERS] = {
-	[JAIL_PRIVILEGES] = "no new privileges",
 	[JAIL_NAMESPACES] = "namespaces",
+	[JAIL_PRIVILEGES] = "no new privileges",
 	[JAIL_LANDLOCK] = "Landlock",
 	[JAIL_CAPABILITIES] = "capabilities",
 	[JAIL_LIMITS] = "resource limits",
@@ -146,10 +146,11 @@ int jail_enter(struct jail *jail, const struct jail_config *config, struct smolv
 	*jail = (struct jail){ .config = *config };
 	for (unsigned int i = 0; i < JAIL_LAYERS; i++)
 		status_set(&s[i], false, "left out");
-	if (enters(jail, JAIL_PRIVILEGES))
-		privileges_enter(&s[JAIL_PRIVILEGES]);
 	if (enters(jail, JAIL_NAMESPACES))
 		namespaces_enter(config, &s[JAIL_NAMESPACES]);
+	/* After that: what others cannot look into cannot tell its user namespace who it is. */
+	if (enters(jail, JAIL_PRIVILEGES))
+		privileges_enter(&s[JAIL_PRIVILEGES]);
 	if (enters(jail, JAIL_LANDLOCK))
 		landlock_enter(config, &s[JAIL_LANDLOCK]);
 	if (enters(jail, JAIL_CAPABILITIES))

@@ -24,8 +24,8 @@
 
 /** enum jail_layer - the layers, in the order in which they are entered. */
 enum jail_layer {
-	JAIL_PRIVILEGES,   /* no new privileges, no core dumps, no look into its memory */
 	JAIL_NAMESPACES,   /* an empty view of files, no network */
+	JAIL_PRIVILEGES,   /* no new privileges, no core dumps, no look into its memory */
 	JAIL_LANDLOCK,	   /* no files but the shares, no network */
 	JAIL_CAPABILITIES, /* root's powers */
 	JAIL_LIMITS,	   /* resource limits */
@@ -43,7 +43,7 @@ enum jail_kind {
 	JAIL_KINDS
 };
 
-#define JAIL_SHARES_MAX 32
+#define JAIL_SHARES_MAX 64
 
 /**
  * struct jail_death - memory shared with the supervisor: what a thread died of. @syscall: its

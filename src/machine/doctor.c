@@ -60,27 +60,33 @@ static void check_kvm(struct smolvm_diagnosis *d, const struct backend_host *hos
 	note(d, "kvm", "/dev/kvm", host->kvm_usable ? 0 : 1, "%s", host->kvm_text);
 }
 
-static void check_version(struct smolvm_diagnosis *d, const char *program)
+/* What @program says to one option, as much as a pipe takes; "" when it fails. */
+static void ask_program(const char *program, const char *option, char *ret, size_t cap)
 {
-	const char *const argv[] = { program, "--version", NULL };
-	int fds[2];
+	const char *const argv[] = { program, option, NULL };
 	struct proc_fd out = { -1, 1 };
 	struct proc_config config = { .path = program, .argv = argv, .fds = &out, .n_fds = 1 };
-	char text[256] = "";
-	long major = 0;
+	int fds[2], rc;
 	ssize_t n;
 
+	ret[0] = '\0';
 	if (pipe(fds) < 0)
 		return;
 	out.from = fds[1];
-	if (proc_run(&config, 10000, NULL) == 0) {
-		close(fds[1]);
-		n = fd_read_full(fds[0], text, sizeof(text) - 1);
-		text[n > 0 ? strcspn(text, "\n") : 0] = '\0';
-	} else {
-		close(fds[1]);
-	}
+	rc = proc_run(&config, 10000, NULL);
+	close(fds[1]);
+	n = rc == 0 ? fd_read_full(fds[0], ret, cap - 1) : 0;
+	ret[n > 0 ? n : 0] = '\0';
 	close(fds[0]);
+}
+
+static void check_version(struct smolvm_diagnosis *d, const char *program)
+{
+	char text[256];
+	long major = 0;
+
+	ask_program(program, "--version", text, sizeof(text));
+	text[strcspn(text, "\n")] = '\0';
 	if (!strncmp(text, QEMU_VERSION, sizeof(QEMU_VERSION) - 1))
 		major = strtol(text + sizeof(QEMU_VERSION) - 1, NULL, 10);
 	if (!major)
@@ -138,6 +144,28 @@ static void check_tools(struct smolvm_diagnosis *d)
 	     mke2fs ? mke2fs : "not installed: 'sudo apt-get install e2fsprogs'");
 }
 
+/* The process that would be confined tries it: a line for each layer, see vmmproc/confine.c. */
+static void check_confinement(struct smolvm_diagnosis *d)
+{
+	AUTO_FREE char *program = program_file("smolvm-vmm");
+	char lines[4096], *line, *rest = lines;
+
+	if (!program)
+		return;
+	ask_program(program, "--confinement", lines, sizeof(lines));
+	if (!*lines)
+		note(d, "confinement", "smolvm-vmm", 2, "%s cannot tell how it would be confined",
+		     program);
+	while ((line = strsep(&rest, "\n")) && *line) {
+		const char *name = strsep(&line, "\t"), *state = strsep(&line, "\t");
+
+		if (!state || !line)
+			break;
+		note(d, "confinement", name, strcmp(state, "on") ? 1 : 0, "%s%s",
+		     strcmp(state, "on") ? "not in force: " : "", line);
+	}
+}
+
 static void check_disk(struct smolvm_diagnosis *d, const struct smolvm *s)
 {
 	struct statvfs v;
@@ -192,6 +220,7 @@ int smolvm_doctor(struct smolvm *s, const char *backend, struct smolvm_diagnosis
 	check_kvm(ret, &host);
 	check_backends(ret, &host, only);
 	check_tools(ret);
+	check_confinement(ret);
 	check_disk(ret, s);
 	check_limits(ret);
 	return 0;

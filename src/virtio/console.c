@@ -33,6 +33,8 @@
 #include "base/fd.h"
 #include "virtio/devices.h"
 
+/* syscalls (io): readv writev */
+
 #define QUEUE_SIZE 64
 
 /* Bytes and buffers of one request; Linux gives pages, and writes 32 KiB, or as splice() has it. */

@@ -21,6 +21,9 @@
 
 #include "base/err.h"
 
+/* syscalls (worker, io): preadv2 pwritev2 fdatasync fallocate fstat newfstatat lseek
+ * ioctl(BLKDISCARD BLKGETSIZE64) */
+
 /* Zeroes are written in pieces of as many bytes where the file system cannot make them. */
 #define ZERO_PAGE 4096u
 #define ZERO_IOVS 64u

@@ -25,6 +25,8 @@
 #include "fileserver/fileserver.h"
 #include "virtio/devices.h"
 
+/* syscalls (fs): poll ppoll */
+
 #define DATA_MAX     (1u << 20) /* of one READ or WRITE */
 #define MESSAGE_MAX  (DATA_MAX + 4096u)
 #define TAG_MAX	     36u

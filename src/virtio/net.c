@@ -27,6 +27,8 @@
 #include "base/err.h"
 #include "virtio/devices.h"
 
+/* syscalls (io): recvfrom sendmsg */
+
 enum {
 	RX,
 	TX,

@@ -12,6 +12,8 @@
 #include "base/fd.h"
 #include "vmmproc/vmm.h"
 
+/* syscalls (main): socketpair(AF_UNIX) sendto shutdown */
+
 #define ANSWER_MAX 4096u
 
 struct call {

@@ -22,6 +22,8 @@
 #include "proto/endian.h"
 #include "vmmproc/vmm.h"
 
+/* syscalls (io, main): socketpair(AF_UNIX) */
+
 struct arrival {
 	uint32_t port;
 	int fd;

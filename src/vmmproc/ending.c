@@ -11,6 +11,8 @@
 
 #include "vmmproc/vmm.h"
 
+/* syscalls (main): poll ppoll */
+
 /* What the guest's console says when its kernel, or the agent, gives up. */
 #define PANIC_TEXT "Kernel panic - not syncing: "
 #define AGENT_TEXT "smolvm-agent: "

@@ -14,6 +14,8 @@
 #include "base/fd.h"
 #include "vmmproc/vmm.h"
 
+/* syscalls (main): sendto recvfrom shutdown */
+
 #define READ_MAX (64u << 10)
 
 struct join {

@@ -33,6 +33,8 @@
 #include "proto/tlv.h"
 #include "vmmproc/vmm.h"
 
+/* syscalls (main): accept4 sendto recvfrom fcntl(F_DUPFD_CLOEXEC) */
+
 /* The initramfs with the agent, linked in. */
 extern const uint8_t initramfs_start[], initramfs_end[];
 
@@ -57,7 +59,7 @@ static void tell_now(enum vmm_msg type)
 	tell(type, ns, sizeof(ns));
 }
 
-static void tell_ended(int error, const char *text)
+void vmmproc_tell_ended(int error, const char *text)
 {
 	struct buf b;
 
@@ -81,7 +83,7 @@ void vmmproc_end(struct vmm *v, int error, const char *fmt, ...)
 	va_end(ap);
 	err_set(&printable, error, "%s", text);
 	v->ending = true;
-	tell_ended(error, printable.message);
+	vmmproc_tell_ended(error, printable.message);
 	loop_stop(v->loop, error);
 }
 
@@ -144,7 +146,7 @@ static void on_listen(struct loop_watch *w, unsigned int events)
 		fd_close(&v->spare_fd);
 		fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC);
 		fd_close(&fd);
-		v->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		v->spare_fd = fcntl(w->fd, F_DUPFD_CLOEXEC, 3);
 	}
 }
 
@@ -180,7 +182,7 @@ static int read_spec(struct vmm *v, struct smolvm_error *err)
 	return spec_parse(v, body, len, err);
 }
 
-/* Before there is any thread: one that does not block a signal would die of it. */
+/* The signals that supervise() has blocked. */
 static int signal_fd(void)
 {
 	sigset_t set;
@@ -189,8 +191,6 @@ static int signal_fd(void)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	sigaction(SIGPIPE, &(struct sigaction){ .sa_handler = SIG_IGN }, NULL);
 	sigaction(SIGXFSZ, &(struct sigaction){ .sa_handler = SIG_IGN }, NULL);
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
@@ -260,6 +260,7 @@ static int open_all(struct vmm *v, struct smolvm_error *err)
 	if (signals < 0 || pipe2(v->arrivals, O_CLOEXEC | O_NONBLOCK) < 0)
 		return err_sys(err, "cannot start");
 	complete_spec(v);
+	confine_prepare(v);
 	rc = v->runner->open(&v->spec, &v->vm, err);
 	if (rc < 0)
 		return rc;
@@ -270,33 +271,24 @@ static int open_all(struct vmm *v, struct smolvm_error *err)
 	return watch_all(v, signals) < 0 ? err_nomem(err) : 0;
 }
 
-/* Open everything, then let the guest run. */
+/* Open everything, give up what was needed for it, then let the guest run. */
 static int start(struct vmm *v, struct smolvm_error *err)
 {
 	int rc = read_spec(v, err);
 
+	rc = rc ? rc : supervise(v, err);
 	rc = rc ? rc : open_all(v, err);
+	rc = rc ? rc : confine(v, err);
+	rc = rc ? rc : share_start_all(v, err);
 	if (rc == 0 && v->runner->run)
 		rc = v->runner->run(&v->vm, err);
+	if (rc == 0 && confine_thread(v, JAIL_MAIN) < 0)
+		rc = err_set(err, EPERM, "the machine's process cannot be confined");
 	if (rc < 0)
 		return rc;
 	v->deadline = (struct loop_timer){ .fired = on_deadline, .ctx = v };
 	loop_arm(v->loop, &v->deadline, VMM_BOOT_TIMEOUT_MS);
 	return 0;
-}
-
-/* The folder first, then its lock: who finds no lock finds no folder either. */
-static void remove_run_dir(struct vmm *v)
-{
-	AUTO_FREE char *lock = NULL;
-
-	if (!v->run_dir)
-		return;
-	path_remove_tree(v->run_dir);
-	if (asprintf(&lock, "%s.lock", v->run_dir) < 0)
-		lock = NULL;
-	else
-		unlink(lock);
 }
 
 int main(int argc, char **argv)
@@ -306,6 +298,8 @@ int main(int argc, char **argv)
 	struct rlimit files;
 	int rc;
 
+	if (argc > 1 && !strcmp(argv[1], "--confinement"))
+		return confine_report();
 	if (argc > 1 && !strcmp(argv[1], "--version")) {
 		puts("smolvm-vmm " SMOLVM_VMM_VERSION);
 		return 0;
@@ -324,13 +318,14 @@ int main(int argc, char **argv)
 	rc = start(v, &err);
 	if (rc < 0) {
 		v->ending = true;
-		tell_ended(err.code, err.message);
+		vmmproc_tell_ended(err.code, err.message);
 	} else {
 		channel_flush(v);
 		rc = loop_run(v->loop);
 	}
 	if (v->vm.runner)
 		v->vm.runner->kill(&v->vm);
-	remove_run_dir(v);
+	if (!v->parent) /* there is no supervisor yet */
+		supervise_clear(v->run_dir);
 	return rc ? 1 : 0;
 }

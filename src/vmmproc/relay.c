@@ -14,6 +14,8 @@
 #include "base/fd.h"
 #include "vmmproc/vmm.h"
 
+/* syscalls (main): sendto recvfrom fcntl(F_GETFL F_SETFL) */
+
 struct relay {
 	struct vmm *vmm;
 	struct loop_watch watch;

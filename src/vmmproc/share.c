@@ -5,10 +5,12 @@
  * The agent connects to the share's port and sends who its user is. For a folder that is a device
  * that is all: its backend is told, and one byte goes back. For the others FUSE requests follow,
  * which a thread answers one after another, because a file system may block for as long as it
- * likes. A share is served to one connection in its life: what a second one would know of the
- * first's nodes is nothing.
+ * likes. That thread is there, confined, before the guest runs, and waits to be told its
+ * connection through a pipe. A share is served to one connection in its life: what a second one
+ * would know of the first's nodes is nothing.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,24 +23,29 @@
 #include "proto/endian.h"
 #include "vmmproc/vmm.h"
 
+/* syscalls (main): setsockopt sendto fcntl(F_GETFL F_SETFL) */
+
 #define REQUEST_MIN 40u /* struct fuse_in_header */
 #define READ_AHEAD (64u << 10)
 #define SOCKET_BYTES (1 << 20)
 
 /**
  * struct service - what the thread of a share works on.
+ * @orders: where it reads the number of its connection, @fd.
  * @in:  SHARE_MESSAGE_MAX + READ_AHEAD bytes, of which @len are in use.
  * @out: SHARE_MESSAGE_MAX bytes. Both are touched as far as they are needed.
  */
 struct service {
+	struct vmm *vmm;
 	struct fileserver *server;
-	int fd;
+	int orders, fd;
 	uint8_t *in, *out;
 	size_t len;
 };
 
 static void service_free(struct service *s)
 {
+	fd_close(&s->orders);
 	fd_close(&s->fd);
 	fileserver_destroy(s->server);
 	free(s->in);
@@ -73,6 +80,12 @@ static void *serve(void *ctx)
 	struct service *s = ctx;
 	ssize_t len, n = 0;
 
+	if (confine_thread(s->vmm, JAIL_FS) < 0) {
+		vmmproc_tell_ended(EPERM, "a thread for a shared folder cannot be confined");
+		_exit(1);
+	}
+	if (fd_read_full(s->orders, &s->fd, sizeof(s->fd)) != sizeof(s->fd))
+		n = -ECANCELED;
 	while (n >= 0 && (len = next_request(s)) > 0) {
 		n = fileserver_handle(s->server, s->in, (size_t)len, s->out, SHARE_MESSAGE_MAX);
 		if (n > 0)
@@ -84,28 +97,49 @@ static void *serve(void *ctx)
 	return NULL;
 }
 
-static int start_service(struct share *sh, int fd)
+static int start_service(struct share *sh)
 {
 	struct service *s = calloc(1, sizeof(*s));
-	int size = SOCKET_BYTES, rc;
 	pthread_t thread;
+	int orders[2], rc;
 
-	if (!s) {
-		close(fd);
+	if (!s || pipe2(orders, O_CLOEXEC) < 0) {
+		free(s);
 		return -ENOMEM;
 	}
-	s->fd = fd;
-	s->server = sh->server;
-	sh->server = NULL;
+	*s = (struct service){ .vmm = sh->vmm, .server = sh->server, .orders = orders[0], .fd = -1 };
+	sh->orders = orders[1];
 	s->in = malloc(SHARE_MESSAGE_MAX + READ_AHEAD);
 	s->out = malloc(SHARE_MESSAGE_MAX);
-	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-	rc = s->in && s->out ? fd_set_nonblock(fd, 0) : -ENOMEM;
-	rc = rc ? rc : -pthread_create(&thread, NULL, serve, s);
+	rc = s->in && s->out ? -pthread_create(&thread, NULL, serve, s) : -ENOMEM;
 	if (rc < 0)
 		service_free(s);
 	else
 		pthread_detach(thread);
+	return rc;
+}
+
+int share_start_all(struct vmm *v, struct smolvm_error *err)
+{
+	int rc = 0;
+
+	for (unsigned int i = 0; rc == 0 && i < v->n_shares; i++)
+		if (!v->shares[i].device)
+			rc = start_service(&v->shares[i]);
+	return rc < 0 ? err_set(err, -rc, "cannot serve shared folders: %s", strerror(-rc)) : 0;
+}
+
+/* Hand the connection over. Return: 0 or -errno. */
+static int connect_service(struct share *sh, int fd)
+{
+	int size = SOCKET_BYTES, rc;
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	rc = fd_set_nonblock(fd, 0);
+	rc = rc ? rc : fd_write_all(sh->orders, &fd, sizeof(fd));
+	if (rc < 0)
+		close(fd);
+	fd_close(&sh->orders);
 	return rc;
 }
 
@@ -124,8 +158,9 @@ static void begin(struct share *sh, int fd)
 			rc = -errno;
 		close(fd);
 	} else {
+		/* Its thread does not look yet. */
 		fileserver_set_guest_user(sh->server, uid, gid);
-		rc = start_service(sh, fd);
+		rc = connect_service(sh, fd);
 	}
 	if (rc < 0 && rc != -EPIPE)
 		vmmproc_end(v, -rc, "cannot serve shared folder %u: %s", sh->number, strerror(-rc));

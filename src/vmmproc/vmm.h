@@ -11,6 +11,7 @@
 #include "backend/run.h"
 #include "base/buf.h"
 #include "base/loop.h"
+#include "jail/jail.h"
 #include "proto/agent.h"
 #include "proto/msg.h"
 #include "proto/mux.h"
@@ -24,7 +25,8 @@ struct fileserver;
 
 /**
  * struct share - a shared folder.
- * @device:   the backend makes a device of it; else @server serves it, over a connection.
+ * @device:   the backend makes a device of it; else @server serves it, over a connection whose
+ *            number is written to @orders.
  * @arrived:  the agent has connected to its port. Any thread, atomic.
  * @watch, @preamble, @preamble_len: the connection while its preamble is being read.
  */
@@ -34,6 +36,7 @@ struct share {
 	bool read_only, device;
 	bool arrived;
 	struct fileserver *server;
+	int orders;
 	struct loop_watch watch;
 	uint8_t preamble[SHARE_PREAMBLE];
 	size_t preamble_len;
@@ -46,6 +49,7 @@ struct share {
  *                messages, for saying why it ended.
  * @arrivals:     a pipe: connections of the guest's, on their way to the event loop.
  * @hello_arrived: as struct share's @arrived. @hello_in: what the agent has said there.
+ * @parent, @death: of the supervisor. @no_jail: nothing is confined.
  * @ending:       the reason is known and told; nothing but the way out is left.
  */
 struct vmm {
@@ -73,6 +77,11 @@ struct vmm {
 	unsigned int n_shares;
 	bool stream_shares; /* no share is a device */
 	unsigned int n_relays;
+	pid_t parent;
+	bool no_jail;
+	struct jail jail;
+	struct jail_death *death;
+	struct jail_program jail_program;
 	int spare_fd; /* given up for a moment when there are no more descriptors */
 };
 
@@ -87,6 +96,37 @@ void vmmproc_greeted(struct vmm *v);
 
 /** vmmproc_ready() - the agent has done what it was told. */
 void vmmproc_ready(struct vmm *v);
+
+/** vmmproc_tell_ended() - tell the client why the machine has ended; the last message to it. */
+void vmmproc_tell_ended(int error, const char *text);
+
+/* supervise.c */
+
+/**
+ * supervise() - part the process in two. Returns in the one that is to be the machine: 0, or -errno
+ * with @err; the other one stays in here until the end, and exits with its status.
+ */
+int supervise(struct vmm *v, struct smolvm_error *err);
+
+/** supervise_end_with_parent() - have this process killed with its parent. 0, or -ESRCH. */
+int supervise_end_with_parent(pid_t parent_pid);
+
+/** supervise_clear() - remove a machine's folder and its lock. NULL is allowed. */
+void supervise_clear(const char *run_dir);
+
+/* confine.c */
+
+/** confine_prepare() - what the backend must know before it opens anything. */
+void confine_prepare(struct vmm *v);
+
+/** confine() - everything is open and there is one thread: confine the process. 0 or -errno. */
+int confine(struct vmm *v, struct smolvm_error *err);
+
+/** confine_thread() - the calling thread is of @kind, and does nothing else. 0 or -errno. */
+int confine_thread(struct vmm *v, enum jail_kind kind);
+
+/** confine_report() - print which layers are in force here. Return: the exit status. */
+int confine_report(void);
 
 /* spec.c */
 
@@ -163,6 +203,9 @@ void relay_accept(struct vmm *v, int fd);
  * Return: 0 or -errno with @err.
  */
 int share_create(struct vmm *v, unsigned int number, int root_fd, struct smolvm_error *err);
+
+/** share_start_all() - make the threads that serve shares; they wait. 0 or -errno with @err. */
+int share_start_all(struct vmm *v, struct smolvm_error *err);
 
 /** share_arrived() - the agent has connected to the port of share @number; @fd is taken. */
 void share_arrived(struct vmm *v, unsigned int number, int fd);
