@@ -57,10 +57,10 @@ static int check_header(const struct kernel *k, const Elf64_Ehdr *h, struct smol
 
 static int load_segment(struct kernel *k, const Elf64_Phdr *p, struct smolvm_error *err)
 {
-	if (!p->p_memsz)
-		return 0;
 	if (p->p_filesz > p->p_memsz || p->p_paddr + p->p_memsz < p->p_paddr)
 		return err_set(err, ENOEXEC, "the kernel is damaged: a segment of odd sizes");
+	if (!p->p_memsz)
+		return 0;
 	if (p->p_paddr < LAYOUT_KERNEL_MIN)
 		return err_set(err, ENOEXEC, "the kernel wants to be loaded at %#llx; below %#x "
 			       "lie the machine's tables", (unsigned long long)p->p_paddr,
