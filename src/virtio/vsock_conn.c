@@ -24,6 +24,8 @@
 #include "base/clock.h"
 #include "virtio/vsock_priv.h"
 
+/* syscalls (io): recvmsg recvfrom sendmsg shutdown */
+
 #define BIT(op) (1u << (op))
 /* What a closed connection's socket still held is read and dropped, as far as this. */
 #define DISCARD_PIECE  (16u << 10)
@@ -193,7 +195,8 @@ static void forwarded(struct vsock_conn *c, size_t bytes)
 
 	c->own -= own;
 	c->fwd_cnt += (uint32_t)(bytes - own);
-	if (c->fwd_cnt - c->told_fwd >= c->buf_alloc / 2 && c->state == VSOCK_OPEN) {
+	if (c->fwd_cnt - c->told_fwd >= c->buf_alloc / 2 && c->state == VSOCK_OPEN &&
+	    !(c->guest_down & VSOCK_DOWN_SEND)) {
 		c->pending |= BIT(VSOCK_OP_CREDIT_UPDATE);
 		vsock_conn_queue(c);
 	}
@@ -419,7 +422,8 @@ void vsock_conn_turn(struct vsock_conn *c)
 		c->down_told = c->host_down;
 		vsock_conn_control(c, VSOCK_OP_SHUTDOWN, c->host_down);
 	}
-	if (c->pending || (c->host_down & ~c->down_told) || (may_read(c) && credit(c)))
+	if (c->pending || (c->host_down & ~c->down_told) ||
+	    (may_read(c) && (credit(c) || !c->asked)))
 		vsock_conn_queue(c);
 }
 
