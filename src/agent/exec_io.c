@@ -101,7 +101,8 @@ static void on_output(struct loop_watch *w, unsigned int events)
 
 	(void)events;
 	exec_output_pump(o);
-	exec_progress(o->exec);
+	if (o->exec->state != EXEC_RUNNING) /* it may have been the last that was waited for */
+		exec_progress(o->exec);
 	carrier_flush(a->carrier);
 }
 

@@ -75,6 +75,8 @@ static void test_setup(void **state)
 	tlv_put_u64(&b, SETUP_READ_ONLY, 1);
 	add_share(&b, 3, "/a");
 	add_share(&b, 0, "/a/b");
+	add_share(&b, SHARES_MAX - 1, "/c");
+	tlv_put_u64(&b, SETUP_FS_SHARES, UINT64_C(1) << 63 | 1);
 	assert_int_equal(parse_setup(&b, &s, NULL), 0);
 	assert_string_equal(s.hostname, "box");
 	assert_string_equal(s.root_device, "/dev/vda");
@@ -83,7 +85,8 @@ static void test_setup(void **state)
 	assert_memory_equal(s.entropy, seed, sizeof(seed));
 	assert_int_equal(s.entropy_len, sizeof(seed));
 	assert_true(s.read_only);
-	assert_int_equal(s.n_shares, 2);
+	assert_int_equal(s.n_shares, 3);
+	assert_true(s.fs_shares == (UINT64_C(1) << 63 | 1));
 	assert_string_equal(s.shares[1].path, "/a/b");
 	assert_int_equal(s.shares[0].number, 3);
 	assert_true(s.shares[0].read_only);
@@ -103,6 +106,24 @@ static void bad_share_number(struct buf *b) { add_share(b, SHARES_MAX, "/a"); }
 static void bad_share_path(struct buf *b) { add_share(b, 0, "relative"); }
 static void bad_share_empty(struct buf *b) { tlv_put(b, SETUP_SHARE, "", 0); }
 static void bad_share_inside(struct buf *b) { tlv_put(b, SETUP_SHARE, "\1\0\0\0\377\0\0\0", 8); }
+static void bad_fs_number(struct buf *b) { tlv_put(b, SETUP_FS_SHARES, "\0\0\0\0", 4); }
+static void bad_fs_nobody(struct buf *b)
+{
+	add_share(b, 1, "/a");
+	tlv_put_u64(b, SETUP_FS_SHARES, 1 | 2);
+}
+static void bad_fs_file(struct buf *b)
+{
+	struct buf share;
+
+	buf_init(&share, 8192);
+	tlv_put_u64(&share, SHARE_NUMBER, 1);
+	tlv_put_str(&share, SHARE_PATH, "/a");
+	tlv_put_u64(&share, SHARE_IS_FILE, 1);
+	tlv_put(b, SETUP_SHARE, buf_peek(&share), share.len);
+	buf_fini(&share);
+	tlv_put_u64(b, SETUP_FS_SHARES, 2);
+}
 static void bad_end(struct buf *b) { buf_add(b, "\1\0\0", 3); }
 static void bad_share_twice(struct buf *b)
 {
@@ -120,7 +141,7 @@ static void test_bad_setup(void **state)
 	static void (*const spoil[])(struct buf *) = {
 		bad_key, bad_flag, bad_number, bad_entropy, bad_nul, bad_twice, bad_share_number,
 		bad_share_path, bad_share_empty, bad_share_inside, bad_share_twice, bad_share_count,
-		bad_end,
+		bad_fs_number, bad_fs_nobody, bad_fs_file, bad_end,
 	};
 	struct setup s;
 	struct buf b;
