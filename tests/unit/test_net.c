@@ -145,8 +145,8 @@ static void guest_gets(struct nt *t, uint32_t seed, uint32_t len)
 	unsigned int buffers = 1;
 
 	for (unsigned int k = 0; k < buffers; k++) {
-		uint32_t written;
-		uint16_t head, num;
+		uint32_t written = 0;
+		uint16_t head = 0, num;
 		uint64_t gpa;
 		uint8_t *p;
 
