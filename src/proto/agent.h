@@ -61,7 +61,7 @@ enum setup_key {
 	SETUP_READ_ONLY,    /* u64 1: writes are refused, but in /tmp, /run and /var/tmp */
 	SETUP_USER,         /* string as for EXEC_USER: who owns shared files */
 	SETUP_SHARE,        /* nested TLV of enum share_key; in the order to mount */
-	SETUP_FS_SHARES,    /* u64: bit n: share n is a virtio-fs device, SHARE_TAG */
+	SETUP_FS_SHARES,    /* u64: bit n: share n is a virtio-fs device, SHARE_TAG; no single file */
 };
 
 enum share_key {
@@ -85,7 +85,7 @@ enum failure_key {
 /*
  * A share that is a virtio-fs device has this tag, its number behind it ("share0"). The agent sends
  * the preamble alone to the share's port, before it mounts: one byte 0 comes back, then the stream
- * ends.
+ * ends. Only a directory can be one: the kernel takes the root of each virtio-fs for a directory.
  */
 #define SHARE_TAG "share"
 /* The most bytes of a FUSE message: 1 MiB of data, and headers. */
