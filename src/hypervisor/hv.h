@@ -36,7 +36,7 @@ enum hv_exit_kind {
  * @addr:  guest physical address, or port.
  * @size:  bytes of one access, 1, 2, 4 or 8; @count: how many of them follow each other in @data
  *         (string I/O to one port); 1 for MMIO.
- * @data:  @size * @count bytes, valid until the next run.
+ * @data:  @size * @count bytes, valid until the next run. All ones, where it is to be filled in.
  * @error, @text: for HV_EXIT_ERROR: positive errno, and a line for a person.
  */
 struct hv_exit {
@@ -91,8 +91,11 @@ struct hv_boot {
  * @vcpu_boot: the registers that it begins with; @boot NULL: it waits for the others.
  * @vcpu_run:  until something is to be done; fills @ret in. In the vCPU's own thread, always the
  *             same, in which SIGRTMIN + 7 is blocked.
- * @vcpu_kick: make vcpu_run() return HV_EXIT_INTERRUPTED soon, now or the next time. Any thread.
- * @vcpu_dead: whether it is halted with interrupts off. In its own thread, between runs.
+ * @vcpu_kick: make vcpu_run() return HV_EXIT_INTERRUPTED soon, now or the next time; several may be
+ *             answered as one. An access that is under way comes out first. Any thread, at any
+ *             time, before destroy().
+ * @vcpu_dead: whether only another vCPU can ever wake it: it is halted with interrupts off, or has
+ *             not been started. In its own thread, between runs.
  * @notify_fd: a 32-bit write of @value to @gpa adds one to the eventfd @fd instead of exiting.
  *             -ENOTSUP: it exits, as ever.
  * @irq_fd:    each addition to the eventfd @fd raises interrupt line @gsi (edge). -ENOTSUP: call

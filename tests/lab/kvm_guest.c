@@ -42,6 +42,7 @@ GUEST(notify);
 GUEST(irq);
 GUEST(smp);
 GUEST(jump);
+GUEST(long);
 GUEST(ap);
 
 #define CPUS_MAX 4
@@ -77,12 +78,13 @@ static void vm_open(struct vm *vm, unsigned int cpus, bool nested)
 			fail_msg("vcpu_create: %s", err.message);
 }
 
-static void vm_load(struct vm *vm, const uint8_t *code, const uint8_t *end)
+static void vm_load_as(struct vm *vm, enum hv_entry entry, const uint8_t *code, const uint8_t *end)
 {
 	const struct hv_boot boot = {
-		.entry = HV_ENTRY_PVH,
+		.entry = entry,
 		.ip = CODE_GPA,
 		.argument = MAILBOX_GPA,
+		.page_table = entry == HV_ENTRY_LINUX64 ? TABLES_GPA : 0,
 		.gdt = GDT_GPA,
 		.gdt_bytes = sizeof(gdt),
 	};
@@ -93,6 +95,11 @@ static void vm_load(struct vm *vm, const uint8_t *code, const uint8_t *end)
 	for (unsigned int i = 0; i < vm->cpus; i++)
 		if (ops->vcpu_boot(vm->vcpus[i], i == 0 ? &boot : NULL, &err) < 0)
 			fail_msg("vcpu_boot: %s", err.message);
+}
+
+static void vm_load(struct vm *vm, const uint8_t *code, const uint8_t *end)
+{
+	vm_load_as(vm, HV_ENTRY_PVH, code, end);
 }
 
 static void vm_close(struct vm *vm)
@@ -274,6 +281,28 @@ static void mmio(void **state)
 	assert_int_equal(mailbox(&vm)[2], 0xffffffff);
 	assert_int_equal(mailbox(&vm)[3], 0x77ffffff);
 	assert_memory_equal(&mailbox(&vm)[8], "12345678", 8);
+	vm_close(&vm);
+}
+
+/* 64-bit mode: three tables map the first 2 MiB. */
+static void long_mode(void **state)
+{
+	uint64_t *tables, *found;
+	struct vm vm;
+
+	vm_open(&vm, 1, false);
+	tables = (uint64_t *)(void *)(vm.ram + TABLES_GPA);
+	found = (uint64_t *)(void *)mailbox(&vm);
+	tables[0] = (TABLES_GPA + 0x1000) | 3;
+	tables[512] = (TABLES_GPA + 0x2000) | 3;
+	tables[1024] = 0x83;
+	vm_load_as(&vm, HV_ENTRY_LINUX64, guest_long, guest_long_end);
+	((uint64_t *)(void *)(vm.ram + GDT_GPA))[2] = 0x00af9b000000ffff;
+	expect_done(&vm);
+	assert_true(found[0] == 0x1122334455667788);
+	assert_int_equal(found[1] & 0x80000001, 0x80000001);
+	assert_int_equal(found[2] & 0x200, 0);
+	assert_int_equal(found[3], 0x1000000018);
 	vm_close(&vm);
 }
 
@@ -759,6 +788,7 @@ int main(void)
 		cmocka_unit_test(halted_for_now),
 		cmocka_unit_test(ports),
 		cmocka_unit_test(mmio),
+		cmocka_unit_test(long_mode),
 		cmocka_unit_test(triple_fault),
 		cmocka_unit_test(code_in_a_device),
 		cmocka_unit_test(lost_page),

@@ -10,6 +10,7 @@
 #define CODE_GPA    0x1000
 #define AP_GPA	    0x8000 /* what SIPI with vector 8 begins with */
 #define STACK_GPA   0x10000
+#define TABLES_GPA  0x11000 /* of pages, three of them, for 64-bit mode */
 #define MAILBOX_GPA 0x20000 /* words that guest and test leave for each other; see each guest */
 #define RAM_BYTES   0x200000
 

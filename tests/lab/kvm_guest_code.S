@@ -263,6 +263,31 @@ irq_idtr:
 	jmp *%eax
 	end jump
 
+	.code64
+
+	/* Entered in 64-bit mode, rsi = MAILBOX_GPA: leaves registers there. */
+	guest long
+	mov %rsi, %rbx
+	movabs $0x1122334455667788, %rax
+	mov %rax, (%rbx)
+	mov %cr0, %rax
+	mov %rax, 8(%rbx)
+	mov $STACK_GPA, %esp
+	pushfq
+	pop %rax
+	mov %rax, 16(%rbx)
+	mov %ds, %eax
+	mov %eax, 24(%rbx)
+	mov %cs, %eax
+	mov %eax, 28(%rbx)
+	mov $0x10, %eax		/* the loader's table is in use */
+	push %rax
+	lea 1f(%rip), %rax
+	push %rax
+	lretq
+1:	done
+	end long
+
 	.code16
 	guest ap
 	mov $(MAILBOX_GPA >> 4), %ax
