@@ -99,6 +99,23 @@ static void test_rng_turns(void **state)
 	vg_fini(&g);
 }
 
+/* Queues are no longer than the device says. */
+static void test_rng_queue_size(void **state)
+{
+	uint32_t max;
+	struct vg g;
+
+	rng_guest(&g, false);
+	vg_write(&g, VG_QUEUE_SEL, 0);
+	max = vg_read(&g, VG_QUEUE_NUM_MAX);
+	assert_in_range(max, 1, VIRTQ_SIZE_MAX / 2);
+	vg_negotiate(&g, ~0ull);
+	vg_queue(&g, 0, (uint16_t)(2 * max));
+	assert_int_equal(vg_read(&g, VG_QUEUE_READY), 0);
+	assert_true(vg_needs_reset(&g));
+	vg_fini(&g);
+}
+
 static void rng_refuses(const struct vg_buf *bufs, unsigned int n)
 {
 	struct vg g;
@@ -421,7 +438,12 @@ static void test_stats(void **state)
 	assert_int_equal(got, head);
 	balloon_stats(g.device, stats);
 	assert_int_equal(stats[4], 1111);
-	/* A reset with a buffer held. */
+	/* A reset with a buffer held: of two, the second. */
+	assert_true(vg_wait(&g, STATS, NULL, NULL));
+	vg_add(&g, STATS, &out, 1);
+	vg_add(&g, STATS, &out, 1);
+	vg_kick(&g, STATS);
+	assert_true(vg_wait(&g, STATS, NULL, NULL));
 	vg_boot(&g, ~0ull, 0);
 	balloon_stats(g.device, stats);
 	assert_int_equal(stats[4], UINT64_MAX);
@@ -463,6 +485,7 @@ int main(void)
 		cmocka_unit_test(test_rng_fills),
 		cmocka_unit_test(test_rng_bounded),
 		cmocka_unit_test(test_rng_turns),
+		cmocka_unit_test(test_rng_queue_size),
 		cmocka_unit_test(test_rng_refuses),
 		cmocka_unit_test(test_reporting),
 		cmocka_unit_test(test_reporting_odd),

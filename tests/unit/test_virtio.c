@@ -224,6 +224,12 @@ static void test_status(void **state)
 	/* FEATURES_OK before the driver has made itself known; DRIVER_OK before FEATURES_OK. */
 	vg_write(&g, VG_STATUS, VIRTIO_STATUS_FEATURES_OK);
 	assert_int_equal(vg_read(&g, VG_STATUS), 0);
+	vg_write(&g, VG_DRIVER_FEATURES_SEL, 1);
+	vg_write(&g, VG_DRIVER_FEATURES, 1);
+	vg_write(&g, VG_STATUS, VIRTIO_STATUS_FEATURES_OK);
+	assert_int_equal(vg_read(&g, VG_STATUS), 0);
+	vg_write(&g, VG_STATUS, VIRTIO_STATUS_DRIVER | VIRTIO_STATUS_FEATURES_OK);
+	assert_int_equal(vg_read(&g, VG_STATUS), VIRTIO_STATUS_DRIVER);
 	vg_write(&g, VG_STATUS, KNOWN);
 	vg_write(&g, VG_STATUS, KNOWN | VIRTIO_STATUS_DRIVER_OK);
 	assert_int_equal(vg_read(&g, VG_STATUS), KNOWN);
@@ -390,14 +396,24 @@ static void test_queue_places(void **state)
 /* §3.1.1: queues come after FEATURES_OK and before DRIVER_OK. */
 static void test_queue_order(void **state)
 {
+	struct echo *e;
 	struct vg g;
 
-	begin(&g, false);
+	e = begin(&g, false);
 	vg_write(&g, VG_STATUS, KNOWN);
 	vg_queue(&g, 0, 8);
 	assert_int_equal(vg_read(&g, VG_QUEUE_READY), 0);
 	assert_true(vg_needs_reset(&g));
 	assert_int_equal(vg_irqs(&g), 0); /* §2.1.2: told only after DRIVER_OK */
+	/* Once it is broken, neither a good queue nor DRIVER_OK helps. */
+	vg_negotiate(&g, ~0ull);
+	vg_queue(&g, 0, 7);
+	assert_true(vg_needs_reset(&g));
+	vg_queue(&g, 0, 8);
+	assert_int_equal(vg_read(&g, VG_QUEUE_READY), 0);
+	vg_driver_ok(&g);
+	assert_int_equal(vg_read(&g, VG_STATUS), NEGOTIATED | VIRTIO_STATUS_NEEDS_RESET);
+	assert_int_equal(e->activated, 0);
 	vg_negotiate(&g, ~0ull);
 	vg_driver_ok(&g);
 	vg_queue(&g, 0, 8);
@@ -813,6 +829,7 @@ static void test_notify_early(void **state)
 		vg_kick(&g, 0);
 		vg_stop(&g);
 		if (!with_loop) {
+			assert_int_equal(g.counters.notifies, 4); /* of queues that there are */
 			assert_int_equal(e->notified, 0);
 			assert_int_equal(e->served, 0);
 		}
