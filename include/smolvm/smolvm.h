@@ -166,7 +166,7 @@ void smolvm_image_free_list(struct smolvm_image **images, size_t n);
 
 /**
  * struct smolvm_check - one line of what smolvm_doctor() finds.
- * @area:   "platform", "backend", "kvm", "kernel", "tool", "disk" or "limit".
+ * @area:   "platform", "backend", "kvm", "kernel", "tool", "confinement", "disk" or "limit".
  * @name:   what was looked at ("qemu", "/dev/kvm", "mke2fs").
  * @status: 0 fine, 1 a warning (something is slower or missing that is not needed), 2 unusable.
  * @text:   what was found, and what to do where there is something to do.
@@ -264,6 +264,7 @@ struct smolvm_share {
  * @nested:      the guest may run virtual machines of its own, with KVM.
  * @stream_shares: no share is made a device of the machine (virtio-fs), also where the backend can:
  *               for comparing the two.
+ * @insecure_no_jail: the machine's process is not confined: for finding faults of smolvm only.
  * @verbose:     the guest kernel speaks; its console goes to @console_fd.
  * @console_fd:  where console output goes with @verbose; 0: descriptor 2.
  * @control:     may be NULL; smolvm_control_cancel() ends the start with -EINTR.
@@ -283,6 +284,7 @@ struct smolvm_machine_config {
 	const char *backend;
 	int nested;
 	int stream_shares;
+	int insecure_no_jail;
 	int verbose;
 	int console_fd;
 	struct smolvm_control *control;

@@ -81,9 +81,9 @@ static void print_check(const struct smolvm_check *check, bool new_area, int nam
 	static const enum colour colours[] = { COLOUR_GREEN, COLOUR_YELLOW, COLOUR_RED };
 	const char *const *symbols = strcmp(nl_langinfo(CODESET), "UTF-8") ? ascii : unicode;
 	size_t i = status_index(check);
-	unsigned int indent = 15 + (unsigned int)name_width;
+	unsigned int indent = 17 + (unsigned int)name_width;
 
-	printf("%-10s%s%s%s  %-*s  ", new_area ? check->area : "", show_colour(stdout, colours[i]),
+	printf("%-12s%s%s%s  %-*s  ", new_area ? check->area : "", show_colour(stdout, colours[i]),
 	       symbols[i], show_plain(stdout), name_width, check->name);
 	show_fold(stdout, indent, indent, check->text);
 }

@@ -118,6 +118,7 @@ static int start_machine(struct run *run)
 		.kernel = v->kernel,
 		.backend = v->backend,
 		.nested = v->nested,
+		.insecure_no_jail = v->insecure_no_jail,
 		.verbose = v->verbose,
 		.control = run->control,
 	};
@@ -129,6 +130,9 @@ static int start_machine(struct run *run)
 		shares[i] = (struct smolvm_share){ .host = v->volumes[i].host,
 						   .guest = v->volumes[i].guest,
 						   .read_only = v->volumes[i].read_only };
+	if (v->insecure_no_jail)
+		show_message("WARNING: with --insecure-no-jail nothing confines this machine: "
+			     "a guest that breaks out of it has all of your rights");
 	r = smolvm_machine_start(run->s, &config, &run->machine, &run->err);
 	if (r)
 		return r;

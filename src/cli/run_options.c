@@ -111,6 +111,9 @@ const struct option_spec run_options[] = {
 
 	{ .name = "nested", .parse = option_flag, AT(nested),
 	  .help = "the guest may run virtual machines of its own: it has a /dev/kvm that works" },
+	{ .name = "insecure-no-jail", .parse = option_flag, AT(insecure_no_jail),
+	  .help = "do not confine the machine's process, and warn about that: for finding faults "
+	  "of smolvm itself only" },
 
 	{ .letter = 'p', .name = "publish", .argument = "[HOST:]GUEST", .parse = parse_network,
 	  .repeats = true, .group = "Network (not in this version yet)",

@@ -22,7 +22,7 @@ struct run_values {
 	const char *name, *hostname, *kernel, *backend;
 	unsigned int cpus, memory_mib, storage_mib;
 	int64_t timeout_ms;
-	bool interactive, tty, read_only, quiet, verbose, nested;
+	bool interactive, tty, read_only, quiet, verbose, nested, insecure_no_jail;
 	const char *timing;
 };
 

@@ -69,6 +69,9 @@ static const struct {
 };
 
 #define LARGEST_FILTER 1024
+#ifndef SYS_SECCOMP
+#define SYS_SECCOMP 1 /* si_code: the signal comes from a filter */
+#endif
 
 static struct jail_death *noted;
 static __thread int my_kind = JAIL_MAIN;
@@ -83,7 +86,7 @@ const char *jail_syscall_name(int number)
 
 static void on_trap(int signal, siginfo_t *info, void *context)
 {
-	if (noted && !noted->syscall) {
+	if (info->si_code == SYS_SECCOMP && noted && !noted->syscall) {
 		noted->kind = my_kind;
 		noted->syscall = info->si_syscall + 1;
 	}

@@ -109,7 +109,7 @@ static void capabilities_enter(const struct jail_config *c, uint64_t before, str
 	else if (kept)
 		status_set(s, true, "those that serving files takes, in the threads that do");
 	else
-		status_set(s, true, "none");
+		status_set(s, true, "all are given up");
 }
 
 /* The most of what a process may have that needs none. Not to be raised again. */

@@ -197,6 +197,7 @@ int config_encode(const struct machine_plan *plan, struct buf *b, struct smolvm_
 	rc = rc ? rc : tlv_put_u64(b, VMM_VERBOSE, c->verbose ? 1 : 0);
 	rc = rc ? rc : tlv_put_u64(b, VMM_NESTED, c->nested ? 1 : 0);
 	rc = rc ? rc : tlv_put_u64(b, VMM_STREAM_SHARES, c->stream_shares ? 1 : 0);
+	rc = rc ? rc : tlv_put_u64(b, VMM_NO_JAIL, c->insecure_no_jail ? 1 : 0);
 	rc = rc ? rc : encode_disks(b, plan);
 	rc = rc ? rc : tlv_put(b, VMM_SETUP, buf_peek(&setup), setup.len);
 	buf_fini(&setup);

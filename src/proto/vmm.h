@@ -58,6 +58,7 @@ enum vmm_key {
 	VMM_SHARE,       /* u64 1: read-only; one for each share */
 	VMM_NESTED,      /* u64 1 */
 	VMM_STREAM_SHARES, /* u64 1: no share is made a device */
+	VMM_NO_JAIL,       /* u64 1: confine nothing */
 	VMM_SETUP,       /* bytes: the body of CONTROL_SETUP, to which time and entropy are added */
 };
 

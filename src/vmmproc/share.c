@@ -107,7 +107,9 @@ static int start_service(struct share *sh)
 		free(s);
 		return -ENOMEM;
 	}
-	*s = (struct service){ .vmm = sh->vmm, .server = sh->server, .orders = orders[0], .fd = -1 };
+	*s = (struct service){
+		.vmm = sh->vmm, .server = sh->server, .orders = orders[0], .fd = -1
+	};
 	sh->orders = orders[1];
 	s->in = malloc(SHARE_MESSAGE_MAX + READ_AHEAD);
 	s->out = malloc(SHARE_MESSAGE_MAX);

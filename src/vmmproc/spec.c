@@ -63,6 +63,9 @@ static int take(struct vmm *v, const struct tlv *t)
 			return -EBADMSG;
 		v->shares[v->n_shares++].read_only = n;
 		break;
+	case VMM_NO_JAIL:
+		v->no_jail = n;
+		break;
 	case VMM_STREAM_SHARES:
 		v->stream_shares = n;
 		break;

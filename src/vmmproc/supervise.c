@@ -114,7 +114,7 @@ int supervise(struct vmm *v, struct smolvm_error *err)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
-	/* In both halves, before there is any thread: one that does not block it would die of it. */
+	/* Before there is any thread: one that does not block a signal would die of it. */
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	sigaction(SIGPIPE, &(struct sigaction){ .sa_handler = SIG_IGN }, NULL);
 	v->death = mmap(NULL, sizeof(*v->death), PROT_READ | PROT_WRITE,
