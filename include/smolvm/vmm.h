@@ -62,13 +62,18 @@ enum smolvm_vmm_thread {
  * @cpus:         1 to SMOLVM_VMM_CPUS_MAX and what the hypervisor takes; 0: 1.
  * @memory_mib:   0: 256. Reserved, not taken: the host gives a page as the guest touches it.
  * @huge_pages:   ask for 2 MiB pages (transparent; a host that has none free gives small ones).
- * @kernel_fd:    an ELF vmlinux (PVH or 64-bit entry) or a bzImage; read, and stays the caller's.
+ * @kernel_fd:    an ELF vmlinux (PVH or 64-bit entry) or a bzImage; read by start(), and stays the
+ *                caller's, who may close it after create(). On x86 it finds its processors by the
+ *                MP table (Linux's CONFIG_X86_MPPARSE) and virtio devices by its command line
+ *                (CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES). A guest resets itself by "reboot=k" or
+ *                "reboot=t", and switches itself off by writing 0x2000 to port 0x604.
  * @initramfs, @initramfs_bytes: copied at start(); stays the caller's. NULL: none.
  * @cmdline:      the kernel's; devices are added to it. NULL: "".
  * @nested:       the guest may use the processor's virtualization itself.
  * @kvm_fd:       an open /dev/kvm, stays the caller's; 0: it is opened.
  * @serial_fd:    what the guest writes to its serial port (ttyS0) goes here, and stays the
- *                caller's; written without waiting: what it does not take at once is lost. 0: none.
+ *                caller's; written without waiting: what it does not take at once is lost. 0:
+ *                there is no such port.
  * @thread_started: called first thing in each thread that the library makes, for confining it;
  *                anything but 0 makes start() fail with that negative errno. May be NULL.
  */
@@ -104,7 +109,8 @@ void smolvm_vmm_destroy(struct smolvm_vmm *vmm);
 /* ---------------------------------------------------------------- devices, before start() */
 
 /* Errors of every add: -EINVAL (a value, named), -ENOSPC (SMOLVM_VMM_DEVICES_MAX), -EBUSY (it has
- * been started), -ENOMEM, and what is said below. */
+ * been started), -ENOMEM, and what is said below. -EMFILE, -ENFILE (no descriptors for the queues):
+ * those in the config are closed in this case, too. */
 
 /**
  * struct smolvm_vmm_disk - a virtio block device; the n-th is /dev/vda, /dev/vdb, ...

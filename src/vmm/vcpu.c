@@ -199,10 +199,7 @@ static void *vcpu_thread(void *arg)
 	struct vcpu *v = arg;
 	struct smolvm_vmm *vmm = v->vmm;
 	struct hv_exit exit;
-	char name[16];
 
-	snprintf(name, sizeof(name), "%.8s-cpu%u", vmm->env.name, v->index % 1000);
-	pthread_setname_np(pthread_self(), name);
 	exit.text[0] = '\0';
 	while (hold(v)) {
 		vmm_stamp(&vmm->timeline.run);
