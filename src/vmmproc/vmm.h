@@ -204,7 +204,7 @@ void relay_accept(struct vmm *v, int fd);
  */
 int share_create(struct vmm *v, unsigned int number, int root_fd, struct smolvm_error *err);
 
-/** share_start_all() - make the threads of shares, which wait. Return: 0, or -errno with @err. */
+/** share_start_all() - make the threads of shares, which wait. 0, or -errno with @err. */
 int share_start_all(struct vmm *v, struct smolvm_error *err);
 
 /** share_arrived() - the agent has connected to the port of share @number; @fd is taken. */
