@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/falloc.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
@@ -21,7 +22,7 @@
 #include "base/fd.h"
 #include "fileserver/server.h"
 
-/* syscalls (fs): openat pread64 pwrite64 pwritev2 fsync fdatasync lseek fallocate
+/* syscalls (fs): openat pread64 preadv preadv2 pwrite64 pwritev pwritev2 fsync fdatasync lseek fallocate
  * copy_file_range */
 
 /* Dirty pages are written back after 30 s, looked for every 5 s. */
@@ -149,6 +150,56 @@ int op_release(struct fileserver *fs, struct request *req, struct reply *rep)
 
 /* ---- data ---- */
 
+/* Take @n bytes off the front. */
+static void data_advance(struct fileserver_data *d, size_t n)
+{
+	d->bytes -= n;
+	while (d->n && n >= d->iov->iov_len) {
+		n -= d->iov->iov_len;
+		d->iov++;
+		d->n--;
+	}
+	if (n) {
+		d->iov->iov_base = (uint8_t *)d->iov->iov_base + n;
+		d->iov->iov_len -= n;
+	}
+}
+
+/* Cut the end off: no more than @bytes. */
+static void data_limit(struct fileserver_data *d, size_t bytes)
+{
+	unsigned int n = 0;
+
+	d->bytes = bytes;
+	while (bytes) {
+		if (d->iov[n].iov_len > bytes)
+			d->iov[n].iov_len = bytes;
+		bytes -= d->iov[n++].iov_len;
+	}
+	d->n = n;
+}
+
+/* Until there is no more room, or the file ends. Return: how many bytes, or -errno. */
+static ssize_t read_data(int fd, struct fileserver_data *d, off_t offset)
+{
+	size_t done = 0;
+
+	while (d->n) {
+		ssize_t n = preadv(fd, d->iov, d->n < IOV_MAX ? (int)d->n : IOV_MAX,
+				   offset + (off_t)done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && !done)
+			return -errno;
+		if (n <= 0)
+			break;
+		done += (size_t)n;
+		data_advance(d, (size_t)n);
+	}
+	return (ssize_t)done;
+}
+
 int op_read(struct fileserver *fs, struct request *req, struct reply *rep)
 {
 	struct fuse_read_in in;
@@ -161,7 +212,14 @@ int op_read(struct fileserver *fs, struct request *req, struct reply *rep)
 		return -EBADF;
 	if (in.size > rep->room || in.offset > INT64_MAX)
 		return -EINVAL;
-	n = fd_pread_full(h->fd, rep->data, in.size, (off_t)in.offset);
+	if (req->data != NULL) {
+		if (in.size > req->data->bytes)
+			return -EINVAL;
+		data_limit(req->data, in.size);
+		n = read_data(h->fd, req->data, (off_t)in.offset);
+	} else {
+		n = fd_pread_full(h->fd, rep->data, in.size, (off_t)in.offset);
+	}
 	if (n < 0)
 		return (int)n;
 	rep->len = (size_t)n;
@@ -172,14 +230,14 @@ int op_read(struct fileserver *fs, struct request *req, struct reply *rep)
  * With O_APPEND the end of the file counts, wherever the guest thinks it is: the host may have
  * written there too. Pages of a mapping carry their place with them.
  */
-static ssize_t write_some(int fd, const uint8_t *data, size_t len, off_t offset, bool append)
+static ssize_t write_some(int fd, const struct fileserver_data *d, off_t offset, bool append)
 {
-	struct iovec iov = { (void *)(uintptr_t)data, len };
+	int count = d->n < IOV_MAX ? (int)d->n : IOV_MAX;
 	ssize_t n;
 
 	do {
-		n = append ? pwritev2(fd, &iov, 1, offset, RWF_APPEND)
-			   : pwrite(fd, data, len, offset);
+		n = append ? pwritev2(fd, d->iov, count, offset, RWF_APPEND)
+			   : pwritev(fd, d->iov, count, offset);
 		if (n < 0 && append && (errno == ENOSYS || errno == EOPNOTSUPP)) {
 			append = false;
 			errno = EINTR;
@@ -192,6 +250,9 @@ int op_write(struct fileserver *fs, struct request *req, struct reply *rep)
 {
 	struct fuse_write_in in;
 	struct fuse_write_out out = { 0 };
+	struct iovec body = { (void *)(uintptr_t)(req->body + sizeof(in)), req->left - sizeof(in) };
+	struct fileserver_data inside = { &body, 1, body.iov_len };
+	struct fileserver_data *data = req->data != NULL ? req->data : &inside;
 	const struct handle *h;
 	bool append;
 
@@ -199,7 +260,7 @@ int op_write(struct fileserver *fs, struct request *req, struct reply *rep)
 	h = handle_get(fs, in.fh, false);
 	if (h == NULL)
 		return -EBADF;
-	if (in.size != req->left || in.size > fs->data_max ||
+	if (in.size != data->bytes || (req->data != NULL && req->left != 0) || in.size > fs->data_max ||
 	    in.offset > (uint64_t)INT64_MAX - in.size)
 		return -EINVAL;
 	if ((in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0) {
@@ -210,14 +271,14 @@ int op_write(struct fileserver *fs, struct request *req, struct reply *rep)
 	}
 	append = (in.flags & O_APPEND) != 0 && (in.write_flags & FUSE_WRITE_CACHE) == 0;
 	while (out.size < in.size) {
-		ssize_t n = write_some(h->fd, req->body + out.size, in.size - out.size,
-				       (off_t)(in.offset + out.size), append);
+		ssize_t n = write_some(h->fd, data, (off_t)(in.offset + out.size), append);
 
 		if (n < 0 && out.size == 0)
 			return (int)n;
 		if (n <= 0)
 			break;
 		out.size += (uint32_t)n;
+		data_advance(data, (size_t)n);
 	}
 	reply_add(rep, &out, sizeof(out));
 	return 0;

@@ -181,10 +181,28 @@ static int serve(struct fileserver *fs, const struct operation *op, struct reque
 	return r;
 }
 
+enum fileserver_kind fileserver_kind(const uint8_t *request, size_t len)
+{
+	struct fuse_in_header head;
+
+	if (len < sizeof(head))
+		return FILESERVER_OTHER;
+	memcpy(&head, request, sizeof(head));
+	if (head.opcode == FUSE_READ)
+		return FILESERVER_READ;
+	return head.opcode == FUSE_WRITE ? FILESERVER_WRITE : FILESERVER_OTHER;
+}
+
 ssize_t fileserver_handle(struct fileserver *fs, const uint8_t *request, size_t len,
 			  uint8_t *reply, size_t cap)
 {
-	struct request req = { .body = request + sizeof(req.head) };
+	return fileserver_handle_data(fs, request, len, reply, cap, NULL);
+}
+
+ssize_t fileserver_handle_data(struct fileserver *fs, const uint8_t *request, size_t len,
+			       uint8_t *reply, size_t cap, struct fileserver_data *data)
+{
+	struct request req = { .body = request + sizeof(req.head), .data = data };
 	struct reply rep = { .data = reply + sizeof(struct fuse_out_header), .room = fs->data_max };
 	const struct operation *op = NULL;
 	int r = -ENOSYS;
@@ -192,7 +210,7 @@ ssize_t fileserver_handle(struct fileserver *fs, const uint8_t *request, size_t 
 	if (len < sizeof(req.head) || cap < (size_t)fs->data_max + REPLY_SLACK)
 		return -EPROTO;
 	memcpy(&req.head, request, sizeof(req.head));
-	if (req.head.len != len)
+	if (req.head.len != len + (data && req.head.opcode == FUSE_WRITE ? data->bytes : 0))
 		return -EPROTO;
 	req.left = len - sizeof(req.head);
 	fs->now_ms = clock_ms();

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include <smolvm/error.h>
 
@@ -64,5 +65,34 @@ void fileserver_set_guest_user(struct fileserver *fs, uint32_t uid, uint32_t gid
  */
 ssize_t fileserver_handle(struct fileserver *fs, const uint8_t *request, size_t len,
 			  uint8_t *reply, size_t cap);
+
+/* Before the data of a WRITE in its request, and before that of a READ in its answer. */
+#define FILESERVER_WRITE_HEAD 80u
+#define FILESERVER_READ_HEAD  16u
+
+enum fileserver_kind { FILESERVER_OTHER, FILESERVER_READ, FILESERVER_WRITE };
+
+/** fileserver_kind() - what the request is whose first @len bytes are @request. */
+enum fileserver_kind fileserver_kind(const uint8_t *request, size_t len);
+
+/**
+ * struct fileserver_data - the data of a READ or WRITE where it is to be, or lies: @n pieces, of
+ * @bytes together. The list is used up; what is in the pieces may change at any time.
+ */
+struct fileserver_data {
+	struct iovec *iov;
+	unsigned int n;
+	size_t bytes;
+};
+
+/**
+ * fileserver_handle_data() - the same, with the data of READ and WRITE apart.
+ * @request: of a WRITE the first FILESERVER_WRITE_HEAD bytes, @data the rest; else all of it.
+ * @reply:   of a READ the first FILESERVER_READ_HEAD bytes, @data the rest; else all of it.
+ *
+ * The length returned is that of the whole answer.
+ */
+ssize_t fileserver_handle_data(struct fileserver *fs, const uint8_t *request, size_t len,
+			       uint8_t *reply, size_t cap, struct fileserver_data *data);
 
 #endif

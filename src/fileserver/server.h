@@ -54,12 +54,14 @@ struct fileserver {
  * struct request - what the guest asks.
  * @head: the header; @node: what head.nodeid means, for the operations that have one.
  * @body: what is left of the body; @left: its length.
+ * @data: where the data of a READ or WRITE is, if not in @body or the answer; NULL.
  */
 struct request {
 	struct fuse_in_header head;
 	struct node *node;
 	const uint8_t *body;
 	size_t left;
+	struct fileserver_data *data;
 };
 
 /**

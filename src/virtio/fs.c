@@ -4,8 +4,8 @@
  *
  * Theory of operation. A file system may block for as long as it likes, so the device has a thread
  * of its own, which waits for the queues' eventfds. It takes a request under the lock and handles
- * it without: the readable bytes are copied out once, so that a guest that changes them meanwhile
- * changes nothing; the answer is copied in. Requests are answered one after another, those of the
+ * it without: what is looked at is copied out once, so that a guest that changes it meanwhile
+ * changes nothing; only the data of READ and WRITE is left where it is. Requests are answered one after another, those of the
  * high-priority queue (FORGET) first. The driver hears of a batch when nothing more is waiting, or
  * when the first of it has waited for INTERRUPT_NS.
  *
@@ -55,7 +55,7 @@ struct fs {
 	bool user_set;
 	uint32_t uid, gid;
 	uint8_t *request, *reply; /* MESSAGE_MAX; touched as far as they are needed */
-	struct iovec iov[VIRTQ_BUFFERS_MAX];
+	struct iovec iov[VIRTQ_BUFFERS_MAX], data[VIRTQ_BUFFERS_MAX];
 };
 
 static struct fs *fs_of(struct virtio_device *d)
@@ -65,19 +65,73 @@ static struct fs *fs_of(struct virtio_device *d)
 
 /* ---- requests ---- */
 
+/* What is behind the first @offset bytes of these buffers, in as few pieces as can be. */
+static struct fileserver_data data_behind(struct fs *f, const struct iovec *iov, unsigned int n,
+					  size_t offset)
+{
+	struct fileserver_data d = { .iov = f->data };
+
+	for (; n; n--, iov++) {
+		uint8_t *p = iov->iov_base;
+		size_t len = iov->iov_len;
+
+		if (offset >= len) {
+			offset -= len;
+			continue;
+		}
+		p += offset;
+		len -= offset;
+		offset = 0;
+		d.bytes += len;
+		if (d.n && (uint8_t *)d.iov[d.n - 1].iov_base + d.iov[d.n - 1].iov_len == p)
+			d.iov[d.n - 1].iov_len += len;
+		else
+			d.iov[d.n++] = (struct iovec){ p, len };
+	}
+	return d;
+}
+
+/*
+ * Data of files goes between the guest's memory and the file; everything else is copied, once.
+ * Return: the bytes of the answer as it is in @reply, all of it in *@ret_all; -EPROTO for what is
+ * no request.
+ */
+static ssize_t ask_server(struct fs *f, const struct virtq_request *r, ssize_t *ret_all)
+{
+	size_t len = (size_t)r->out_bytes, head = FILESERVER_WRITE_HEAD;
+	struct fileserver_data data = { 0 };
+	enum fileserver_kind kind;
+
+	head = len < head ? len : head;
+	iov_read(r->iov, r->n_out, 0, f->request, head);
+	kind = fileserver_kind(f->request, head);
+	if (kind == FILESERVER_WRITE) {
+		data = data_behind(f, r->iov, r->n_out, head);
+		len = head;
+	} else {
+		iov_read(r->iov, r->n_out, head, f->request + head, len - head);
+	}
+	if (kind == FILESERVER_READ)
+		data = data_behind(f, r->iov + r->n_out, r->n_in, FILESERVER_READ_HEAD);
+	*ret_all = fileserver_handle_data(f->server, f->request, len, f->reply, MESSAGE_MAX,
+					  kind == FILESERVER_OTHER ? NULL : &data);
+	return kind == FILESERVER_READ && *ret_all > (ssize_t)FILESERVER_READ_HEAD
+		       ? (ssize_t)FILESERVER_READ_HEAD
+		       : *ret_all;
+}
+
 /* Without the lock. Return: the bytes of the answer, or -EPROTO for what is no request. */
 static ssize_t handle(struct fs *f, const struct virtq_request *r)
 {
-	ssize_t n;
+	ssize_t n, here;
 
 	if (r->out_bytes > MESSAGE_MAX)
 		return -EPROTO;
-	iov_read(r->iov, r->n_out, 0, f->request, (size_t)r->out_bytes);
-	n = fileserver_handle(f->server, f->request, (size_t)r->out_bytes, f->reply, MESSAGE_MAX);
+	here = ask_server(f, r, &n);
 	if (n > 0 && (uint64_t)n > r->in_bytes)
 		return -EPROTO;
-	if (n > 0)
-		iov_write(r->iov + r->n_out, r->n_in, 0, f->reply, (size_t)n);
+	if (here > 0)
+		iov_write(r->iov + r->n_out, r->n_in, 0, f->reply, (size_t)here);
 	virtio_count(&f->device.env->counters->fs_requests, 1);
 	virtio_count(&f->device.env->counters->fs_bytes, r->out_bytes + (n > 0 ? (size_t)n : 0));
 	return n;

@@ -237,6 +237,84 @@ static void test_scattered(void **state)
 	assert_int_equal(e.attr.size, 1);
 }
 
+/* A megabyte in pages that do not follow each other, there and back, and past the file's end. */
+static void test_much(void **state)
+{
+	struct fixture *f = *state;
+	struct fuse_write_in w = { .size = 255 * 4096, .offset = 7 };
+	struct fuse_read_in r = { .size = 255 * 4096, .offset = 4096 };
+	static struct vg_buf bufs[258];
+	uint64_t data = vg_alloc(&f->g, 256 * 8192, 4096), node;
+	uint32_t n = 0, *p = vg_ptr(&f->g, data);
+	const struct fuse_out_header *out;
+
+	host_write(f, "f", "");
+	begin(f);
+	node = lookup(f, "f");
+	w.fh = r.fh = open_file(f, node);
+	for (uint32_t i = 0; i < 256 * 2048; i++)
+		p[i] = i * 2654435761u;
+	bufs[0] = request(f, FUSE_WRITE, 0, &w, sizeof(w), 80 + w.size);
+	for (unsigned int i = 0; i < 255; i++)
+		bufs[1 + i] = (struct vg_buf){ data + i * 8192, 4096, false };
+	bufs[256] = vg_in(&f->g, 100);
+	vg_add_indirect(&f->g, REQUEST, bufs, 257);
+	vg_kick(&f->g, REQUEST);
+	assert_true(vg_wait(&f->g, REQUEST, NULL, &n));
+	assert_int_equal(take_answer(f, bufs[256], n), 0);
+	bufs[0] = request(f, FUSE_READ, 0, &r, sizeof(r), 0);
+	bufs[1] = vg_in(&f->g, sizeof(*out));
+	for (unsigned int i = 0; i < 255; i++)
+		bufs[2 + i] = vg_in(&f->g, i & 1 ? 4000 : 4192);
+	bufs[257] = vg_in(&f->g, 4096);
+	vg_add_indirect(&f->g, REQUEST, bufs, 258);
+	vg_kick(&f->g, REQUEST);
+	assert_true(vg_wait(&f->g, REQUEST, NULL, &n));
+	out = vg_ptr(&f->g, bufs[1].gpa);
+	assert_int_equal(n, sizeof(*out) + w.size + 7 - 4096);
+	assert_int_equal(out->len, n);
+	n -= sizeof(*out);
+	for (uint32_t at = 0, b = 2, off = 0; at < n; at++, off++) {
+		uint32_t in_file = at + 4096 - 7, page = in_file / 4096;
+		const uint8_t *wanted = vg_ptr(&f->g, data + page * 8192 + in_file % 4096);
+
+		if (off == bufs[b].len) {
+			off = 0;
+			b++;
+		}
+		if (*(uint8_t *)vg_ptr(&f->g, bufs[b].gpa + off) != *wanted)
+			fail_msg("byte %u is wrong", at);
+	}
+}
+
+/* Sizes that do not fit what the buffers are. */
+static void test_wrong_sizes(void **state)
+{
+	struct fixture *f = *state;
+	struct fuse_write_in w = { .size = 4096 };
+	struct fuse_read_in r = { .size = 5000 };
+	struct vg_buf bufs[3];
+
+	host_write(f, "f", "");
+	begin(f);
+	w.fh = r.fh = open_file(f, lookup(f, "f"));
+	bufs[0] = request(f, FUSE_READ, 0, &r, sizeof(r), 0);
+	bufs[1] = vg_in(&f->g, 4096);
+	assert_int_equal(take_answer(f, bufs[1], vg_request(&f->g, REQUEST, bufs, 2)), -EINVAL);
+	w.size = 4095;
+	bufs[0] = request(f, FUSE_WRITE, 0, &w, sizeof(w), 80 + 4096);
+	bufs[1] = (struct vg_buf){ vg_alloc(&f->g, 4096, 16), 4096, false };
+	bufs[2] = vg_in(&f->g, 100);
+	assert_int_equal(take_answer(f, bufs[2], vg_request(&f->g, REQUEST, bufs, 3)), -EINVAL);
+	w.size = 4096;
+	bufs[0] = request(f, FUSE_WRITE, 0, &w, sizeof(w), 80 + 4096);
+	bufs[1].len = 4095;
+	bufs[2] = vg_in(&f->g, 100);
+	vg_add(&f->g, REQUEST, bufs, 3);
+	vg_kick(&f->g, REQUEST);
+	assert_true(vg_wait_needs_reset(&f->g));
+}
+
 /* What has no answer comes back all the same. */
 static void test_forget(void **state)
 {
@@ -467,7 +545,9 @@ int main(void)
 #define THREAD(name) { #name " (thread)", name, setup_thread, teardown, NULL }
 		DIRECT(test_config),	     DIRECT(test_files),
 		THREAD(test_files),	     DIRECT(test_scattered),
-		THREAD(test_scattered),	     DIRECT(test_forget),
+		THREAD(test_scattered),	     DIRECT(test_much),
+		THREAD(test_much),	     DIRECT(test_wrong_sizes),
+		DIRECT(test_forget),
 		THREAD(test_forget),	     DIRECT(test_many_at_once),
 		THREAD(test_many_at_once),   DIRECT(test_malformed),
 		THREAD(test_malformed),	     DIRECT(test_mounted_anew),
