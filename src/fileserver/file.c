@@ -22,8 +22,8 @@
 #include "base/fd.h"
 #include "fileserver/server.h"
 
-/* syscalls (fs): openat pread64 preadv preadv2 pwrite64 pwritev pwritev2 fsync fdatasync lseek fallocate
- * copy_file_range */
+/* syscalls (fs): openat pread64 preadv preadv2 pwrite64 pwritev pwritev2 fsync fdatasync lseek
+ * fallocate copy_file_range */
 
 /* Dirty pages are written back after 30 s, looked for every 5 s. */
 #define SETTLED_NS (60ll * 1000000000)
@@ -260,8 +260,8 @@ int op_write(struct fileserver *fs, struct request *req, struct reply *rep)
 	h = handle_get(fs, in.fh, false);
 	if (h == NULL)
 		return -EBADF;
-	if (in.size != data->bytes || (req->data != NULL && req->left != 0) || in.size > fs->data_max ||
-	    in.offset > (uint64_t)INT64_MAX - in.size)
+	if (in.size != data->bytes || (req->data != NULL && req->left != 0) ||
+	    in.size > fs->data_max || in.offset > (uint64_t)INT64_MAX - in.size)
 		return -EINVAL;
 	if ((in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0) {
 		int r = kill_suid(fs, h->fd);

@@ -5,9 +5,9 @@
  * Theory of operation. A file system may block for as long as it likes, so the device has a thread
  * of its own, which waits for the queues' eventfds. It takes a request under the lock and handles
  * it without: what is looked at is copied out once, so that a guest that changes it meanwhile
- * changes nothing; only the data of READ and WRITE is left where it is. Requests are answered one after another, those of the
- * high-priority queue (FORGET) first. The driver hears of a batch when nothing more is waiting, or
- * when the first of it has waited for INTERRUPT_NS.
+ * changes nothing; only the data of READ and WRITE is left where it is. Requests are answered one
+ * after another, those of the high-priority queue (FORGET) first. The driver hears of a batch when
+ * nothing more is waiting, or when the first of it has waited for INTERRUPT_NS.
  *
  * @busy says that the thread is at work without the lock. A reset forbids it to begin anything
  * (@stopped) and waits for that; what is answered too late is dropped.
