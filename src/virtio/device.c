@@ -45,10 +45,12 @@ static void interrupt(struct virtio_device *d, uint32_t why)
 		d->raise(d->raise_ctx);
 }
 
-void virtio_interrupt(struct virtio_device *d, struct virtq *q)
+bool virtio_interrupt(struct virtio_device *d, struct virtq *q)
 {
-	if (d->active && virtq_wants_interrupt(q))
-		interrupt(d, ISR_QUEUE);
+	if (!d->active || !virtq_wants_interrupt(q))
+		return false;
+	interrupt(d, ISR_QUEUE);
+	return true;
 }
 
 void virtio_config_changed(struct virtio_device *d)

@@ -139,8 +139,11 @@ static inline bool virtio_has(const struct virtio_device *d, uint64_t feature)
 	return (d->acked & feature) != 0;
 }
 
-/** virtio_interrupt() - requests of @q have been pushed: tell the driver if it wants to know. */
-void virtio_interrupt(struct virtio_device *d, struct virtq *q);
+/**
+ * virtio_interrupt() - requests of @q have been pushed: tell the driver if it wants to know.
+ * Return: whether it was told; it looks at all of its queues then.
+ */
+bool virtio_interrupt(struct virtio_device *d, struct virtq *q);
 
 /** virtio_config_changed() - the device's configuration is another one now. */
 void virtio_config_changed(struct virtio_device *d);

@@ -176,7 +176,7 @@ static bool length_fits(const struct virtq_request *r, const struct vsock_hdr *h
 static void give_back(struct vsock *v, const struct virtq_request *r)
 {
 	virtq_push(&v->d.queues[TX], r->head, 0);
-	v->tx_pushed = true;
+	v->tx_unheard++;
 }
 
 static void packet(struct vsock *v, const struct virtq_request *r)
@@ -274,13 +274,24 @@ static bool receive(struct vsock *v, unsigned int *budget)
 	return any;
 }
 
+/*
+ * The guest is in no hurry to hear that its packets have been taken: it does when something comes
+ * back, when a good part of its queue waits for that, or a little later.
+ */
 static void interrupts(struct vsock *v)
 {
-	if (v->rx_pushed)
-		virtio_interrupt(&v->d, &v->d.queues[RX]);
-	if (v->tx_pushed)
-		virtio_interrupt(&v->d, &v->d.queues[TX]);
-	v->rx_pushed = v->tx_pushed = false;
+	struct virtq *tx = &v->d.queues[TX];
+	struct loop *loop = v->d.env->loop;
+
+	if (v->rx_pushed && virtio_interrupt(&v->d, &v->d.queues[RX]))
+		v->tx_unheard = 0;
+	v->rx_pushed = false;
+	if (v->tx_unheard && (!loop || v->tx_unheard >= tx->size / 4u)) {
+		virtio_interrupt(&v->d, tx);
+		v->tx_unheard = 0;
+	}
+	if (v->tx_unheard && !v->tx_timer.at_ms)
+		loop_arm(loop, &v->tx_timer, VSOCK_TX_QUIET_MS);
 }
 
 static void stop(struct vsock *v)
@@ -289,7 +300,8 @@ static void stop(struct vsock *v)
 	v->stale = true;
 	v->epoch++;
 	v->n_slots = v->n_resets = 0;
-	v->tx_pending = v->rx_pushed = v->tx_pushed = false;
+	v->tx_pending = v->rx_pushed = false;
+	v->tx_unheard = 0;
 }
 
 void vsock_sweep_stale(struct vsock *v)
@@ -353,6 +365,17 @@ static void woken(struct loop_watch *w, unsigned int events)
 	pthread_mutex_unlock(&v->d.lock);
 }
 
+static void tx_quiet_over(struct loop_timer *t)
+{
+	struct vsock *v = t->ctx;
+
+	pthread_mutex_lock(&v->d.lock);
+	if (v->tx_unheard)
+		virtio_interrupt(&v->d, &v->d.queues[TX]);
+	v->tx_unheard = 0;
+	pthread_mutex_unlock(&v->d.lock);
+}
+
 /* Once a second while connections wait for the guest's answer. */
 static void sweep(struct loop_timer *t)
 {
@@ -406,7 +429,9 @@ int vsock_connect(struct virtio_device *d, uint32_t port, int fd, const char *gr
 		vsock_conn_deadline(c, true);
 		if (v->running && !v->stale && link_alone(&v->ring) && vsock_slots(v)) {
 			vsock_conn_control(c, VSOCK_OP_REQUEST, 0);
-			interrupts(v);
+			if (virtio_interrupt(d, &d->queues[RX]))
+				v->tx_unheard = 0;
+			v->rx_pushed = false;
 		} else {
 			c->pending = 1u << VSOCK_OP_REQUEST;
 			vsock_conn_queue(c);
@@ -495,6 +520,7 @@ static void vsock_destroy(struct virtio_device *d)
 	vsock_sweep_stale(v);
 	if (d->env->loop) {
 		loop_cancel(d->env->loop, &v->timer);
+		loop_cancel(d->env->loop, &v->tx_timer);
 		loop_remove(d->env->loop, &v->wake);
 	}
 	close(v->wake_fd);
@@ -537,6 +563,7 @@ int vsock_create(struct virtio_device **ret, struct virtio_env *env,
 	v->next_port = HOST_PORTS;
 	v->wake.fd = -1;
 	v->timer = (struct loop_timer){ .fired = sweep, .ctx = v };
+	v->tx_timer = (struct loop_timer){ .fired = tx_quiet_over, .ctx = v };
 	link_init(&v->all);
 	link_init(&v->ring);
 	for (unsigned int i = 0; i < VSOCK_BUCKETS; i++)

@@ -28,6 +28,7 @@
 #define VSOCK_GREETING_MAX    63u
 #define VSOCK_ANSWER_MS	      10000 /* for a request, and for the end of a connection */
 #define VSOCK_SWEEP_MS	      1000
+#define VSOCK_TX_QUIET_MS     2 /* how late the guest may hear that its packets were taken */
 /* What a connection holds for a host that does not read; less where there are many of them. */
 #define VSOCK_BUFFER_BYTES	 (256u << 10)
 #define VSOCK_BUFFER_BYTES_SMALL (64u << 10)
@@ -111,19 +112,21 @@ struct vsock_slot {
  * @ring:   connections that have something for the guest; each gets a turn.
  * @resets: refusals for connections that do not exist.
  * @tx_pending: the transmit queue may hold something.
+ * @tx_unheard: packets taken since the guest was last interrupted; @tx_timer ends that.
  * @deadlines: connections that have one; @timer_on: the timer looks after them.
  */
 struct vsock {
 	struct virtio_device d;
 	struct smolvm_vmm_vsock config;
-	bool running, stale, tx_pending, rx_pushed, tx_pushed, timer_on;
+	bool running, stale, tx_pending, rx_pushed, timer_on;
 	uint32_t epoch;
 	uint32_t next_port;
 	int wake_fd;
 	unsigned int n_conns, n_incoming, deadlines;
 	struct vsock_link all, ring, buckets[VSOCK_BUCKETS];
 	struct loop_watch wake;
-	struct loop_timer timer;
+	struct loop_timer timer, tx_timer;
+	unsigned int tx_unheard;
 	unsigned int n_resets;
 	struct vsock_refusal {
 		uint32_t guest_port, host_port;
