@@ -61,7 +61,7 @@ enum setup_key {
 	SETUP_READ_ONLY,    /* u64 1: writes are refused, but in /tmp, /run and /var/tmp */
 	SETUP_USER,         /* string as for EXEC_USER: who owns shared files */
 	SETUP_SHARE,        /* nested TLV of enum share_key; in the order to mount */
-	SETUP_FS_SHARES,    /* u64: bit n: share n is a virtio-fs device, SHARE_TAG; no single file */
+	SETUP_FS_SHARES,    /* u64: bit n: share n is a virtio-fs device; SHARE_TAG */
 };
 
 enum share_key {
