@@ -19,7 +19,7 @@ def peer(t, *lines, **more):
     script = "\n".join("/tools/vsockpeer " + line for line in lines)
     r = t.sandbox(*more.pop("flags", []), "-v", "%s:/tools:ro" % t.path("tools"), "--", "sh", "-c",
                   script, **more)
-    same(r.rc, 0, "exit code")
+    check(r.rc == 0, "exit code %d: %s" % (r.rc, r.err))
     return r.out.decode().split("\n")[:-1]
 
 
