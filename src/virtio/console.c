@@ -20,8 +20,8 @@
  * stays in the driver's buffer, and no other is taken. A descriptor is in the loop only while it is
  * waited for, because one that is hung up would always be ready.
  *
- * Loop and descriptors are the I/O thread's. activate() and reset() happen in vCPU threads and leave
- * them alone: a watch that fires for a device that is not active takes itself out.
+ * Loop and descriptors are the I/O thread's. activate() and reset() happen in vCPU threads and
+ * leave them alone: a watch that fires for a device that is not active takes itself out.
  */
 #include <endian.h>
 #include <errno.h>
@@ -94,7 +94,7 @@ struct port_in {
 	struct iovec iov[IN_IOVS];
 };
 
-/* What the driver writes. @held: a request of which @left bytes, in @iov, are still to be written. */
+/* What the driver writes. @held: a request of which @left bytes, from @at on, are to be written. */
 struct port_out {
 	struct loop_watch watch;
 	int fd;

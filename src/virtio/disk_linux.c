@@ -135,7 +135,7 @@ int disk_move(struct disk *k, struct disk_io *io, bool wait)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && !wait && errno != EAGAIN) {
-			/* A kernel or file system that cannot tell, or an error: it is met again. */
+			/* Something that cannot tell, or an error: a worker meets it again. */
 			if (errno == EOPNOTSUPP || errno == ENOSYS)
 				__atomic_store_n(worth, false, __ATOMIC_RELAXED);
 			return -EAGAIN;

@@ -113,8 +113,8 @@ int pool_ref(struct virtio_env *env, struct smolvm_error *err)
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->work, NULL);
 	while (p->n_threads < POOL_THREADS) {
-		int r = virtio_thread(env, SMOLVM_VMM_THREAD_WORKER, &p->threads[p->n_threads], work,
-				      p);
+		pthread_t *t = &p->threads[p->n_threads];
+		int r = virtio_thread(env, SMOLVM_VMM_THREAD_WORKER, t, work, p);
 
 		if (r < 0) {
 			destroy(p);

@@ -3,8 +3,9 @@
  * A virtio driver that does what an input says: a script of requests, notifications, scribbling in
  * memory, register and configuration accesses.
  *
- * The input's first byte: bit 0: an event loop, or none; bits 1 to 3: event idx, indirect tables and
- * the device's own features are not taken. Then operations, each a byte with its operands behind:
+ * The input's first byte: bit 0: an event loop, or none; bits 1 to 3: event idx, indirect tables
+ * and the device's own features are not taken. Then operations, each a byte with its operands
+ * behind:
  *
  *	0 to 2  a request: queue, number of buffers; each: direction and fill, length, address
  *	3	notify a queue, and turn the loop

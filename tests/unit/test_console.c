@@ -155,6 +155,14 @@ static void make_pair(int p[2])
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p), 0);
 }
 
+/* A console that is nothing, and port 1, a socket with us at its other end, p[1]. */
+static void begin_socket(struct t *t, int p[2])
+{
+	make_pair(p);
+	begin(t, (struct smolvm_vmm_console){
+			 .n_ports = 2, .ports = { { NULL, -1, -1 }, { NULL, p[0], p[0] } } });
+}
+
 /* ---- ports ---- */
 
 static void test_handshake(void **state)
@@ -204,7 +212,8 @@ static void test_refusals(void **state)
 		struct virtio_device *d = NULL;
 		struct smolvm_error err;
 
-		assert_int_equal(console_create(&d, &env, &bad[i], &err), i == 3 ? -EBADF : -EINVAL);
+		assert_int_equal(console_create(&d, &env, &bad[i], &err),
+				 i == 3 ? -EBADF : -EINVAL);
 		assert_null(d);
 	}
 }
@@ -238,9 +247,7 @@ static void test_not_open(void **state)
 	char buf[5];
 	int p[2];
 
-	make_pair(p);
-	begin(t, (struct smolvm_vmm_console){ .n_ports = 2,
-					      .ports = { { NULL, -1, -1 }, { NULL, p[0], p[0] } } });
+	begin_socket(t, p);
 	shake_hands(t, 2, NULL);
 	assert_int_equal(write(p[1], "early", 5), 5);
 	give(t, RX1);
@@ -299,9 +306,7 @@ static void test_bulk(void **state)
 	assert_true(there && arrived && back);
 	for (size_t i = 0; i < n; i++)
 		there[i] = (uint8_t)(i * 31 + i / 256);
-	make_pair(p);
-	begin(t, (struct smolvm_vmm_console){ .n_ports = 2,
-					      .ports = { { NULL, -1, -1 }, { NULL, p[0], p[0] } } });
+	begin_socket(t, p);
 	shake_hands(t, 2, NULL);
 	say(t, 1, OPEN, 1);
 	pthread_create(&feeder, NULL, feed, &(struct transfer){ p[1], there, n });
@@ -461,10 +466,9 @@ static void test_reader_gone(void **state)
 static void test_full_disk(void **state)
 {
 	struct t *t = *state;
+	int in = open("/dev/null", O_RDONLY), out = open("/dev/full", O_WRONLY);
 
-	begin(t, (struct smolvm_vmm_console){
-			 .n_ports = 1,
-			 .ports = { { NULL, open("/dev/null", O_RDONLY), open("/dev/full", O_WRONLY) } } });
+	begin(t, (struct smolvm_vmm_console){ .n_ports = 1, .ports = { { NULL, in, out } } });
 	shake_hands(t, 1, NULL);
 	for (unsigned int i = 0; i < 3; i++) {
 		write_guest(t, TX0, "lost", 4);
@@ -620,9 +624,7 @@ static void test_reset_held(void **state)
 	static uint8_t data[65536];
 	int p[2];
 
-	make_pair(p);
-	begin(t, (struct smolvm_vmm_console){ .n_ports = 2,
-					      .ports = { { NULL, -1, -1 }, { NULL, p[0], p[0] } } });
+	begin_socket(t, p);
 	for (unsigned int i = 0; i < 20; i++) {
 		t->g.brk = VG_RAM_GPA;
 		vg_boot(&t->g, ~0ull, 0);
