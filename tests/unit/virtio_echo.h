@@ -22,13 +22,14 @@
  * struct echo - the device; what it has been told is counted.
  * @slow:    requests are done by a thread, without the lock, one by one.
  * @batched: silence and listen around a batch, as busy devices do.
+ * @blind:   buffers are not touched, only looked at whether they lie in RAM.
  * @gate:    the thread waits before each request until this is open.
  */
 struct echo {
 	struct virtio_device d;
 	uint8_t config[ECHO_CONFIG];
 	unsigned int activated, was_reset, notified, served, config_writes;
-	bool slow, batched, gate;
+	bool slow, batched, blind, gate;
 	/* the thread's, under the lock */
 	pthread_t thread;
 	pthread_cond_t changed;
@@ -52,6 +53,21 @@ static inline uint32_t echo_serve(const struct virtq_request *r)
 		done += n;
 	} while (n == sizeof(data));
 	return (uint32_t)done;
+}
+
+/* Buffers out of RAM end the process. */
+static inline void echo_check(const struct gmem *mem, const struct virtq_request *r)
+{
+	for (unsigned int i = 0; i < r->n_out + r->n_in; i++) {
+		const uint8_t *p = r->iov[i].iov_base, *end = p + r->iov[i].iov_len;
+		bool inside = false;
+
+		for (unsigned int k = 0; k < mem->n_regions; k++)
+			inside |= p >= mem->regions[k].hva &&
+				  end <= mem->regions[k].hva + mem->regions[k].bytes;
+		if (!inside)
+			abort();
+	}
 }
 
 static inline void *echo_run(void *ctx)
@@ -146,7 +162,8 @@ static inline void echo_notify(struct virtio_device *d, unsigned int i)
 		while (turns && virtio_pop(d, q, &r, iov, ECHO_BUFFERS, ECHO_BYTES)) {
 			turns--;
 			e->served++;
-			virtq_push(q, r.head, echo_serve(&r));
+			echo_check(d->env->mem, &r);
+			virtq_push(q, r.head, e->blind ? 0 : echo_serve(&r));
 		}
 	} while (e->batched && virtq_listen(q) && turns);
 	virtio_interrupt(d, q);
