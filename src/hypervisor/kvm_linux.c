@@ -159,8 +159,10 @@ static int kvm_create(struct hv **ret, const struct hv_config *config, struct sm
 	unsigned int max;
 	struct hv *hv;
 
-	if (kvm == 0)
-		kvm = opened = kvm_open(err);
+	if (kvm == 0) {
+		opened = kvm_open(err);
+		kvm = opened;
+	}
 	if (kvm < 0)
 		return kvm;
 	rc = check_kvm(kvm, err);
@@ -170,7 +172,7 @@ static int kvm_create(struct hv **ret, const struct hv_config *config, struct sm
 	if (config->cpus == 0 || config->cpus > max)
 		return err_set(err, EINVAL, "%u CPUs: this host's KVM takes 1 to %u", config->cpus,
 			       max);
-	hv = calloc(1, sizeof(*hv) + config->cpus * sizeof(hv->vcpus[0]));
+	hv = calloc(1, sizeof(*hv) + config->cpus * sizeof(struct hv_vcpu *));
 	if (!hv)
 		return err_nomem(err);
 	hv->vm = -1;

@@ -35,9 +35,11 @@ guest_\name\()_end:
 	jmp 1b
 	end halt
 
-	/* Halts with interrupts on. */
+	/* Says READY, and halts with interrupts on. */
 	guest doze
 	mov $STACK_GPA, %esp
+	mov $PORT_READY, %edx
+	out %eax, %dx
 	sti
 1:	hlt
 	jmp 1b
