@@ -3,15 +3,14 @@
  * virtio-blk (virtio 1.2 §5.2): requests from the queues, to a disk and back.
  *
  * The I/O thread takes requests from the rings. What the page cache can serve it does at once,
- * without the lock; everything that may wait for a medium goes to the machine's workers (pool.h),
- * who complete it themselves. How much that matters, a thread and a file of 1 GiB, 4 KiB each
- * (tests/bench is where such figures come from): handing a request over and back costs ten times
- * what a cached read does.
+ * without the lock: handing a request to another thread and back costs several times what a cached
+ * read does. Everything that may wait for a medium goes to the machine's workers (pool.h), who
+ * complete it themselves: the I/O thread must not wait, since all other devices would wait with it.
  *
  * Reads that missed the cache, flushes and discards are jobs of their own, several at once. Writes
  * go through one worker at a time (the "writer"), in order: file systems let one thread at a time
- * write to a file in any case, and the others would only wait for it in turns; and one thread can
- * tell the driver of many writes with one interrupt.
+ * write to a file in any case, and one thread tells the driver of many writes with one interrupt.
+ * Figures, and why there is no io_uring: docs/decisions/0005-no-io-uring.md.
  *
  * A request lives in a slot from being popped until it is pushed. When all slots are taken nothing
  * is popped (@stalled) until one comes back: the driver's ring is the queue, and what one machine
