@@ -579,7 +579,7 @@ static void *storm(void *arg)
 {
 	struct runner *r = arg;
 	unsigned long enough = atomic_load(&r->interrupted) + 200;
-	int64_t limit = clock_ms() + 5000;
+	int64_t limit = clock_ms() + 30000;
 
 	while (atomic_load(&r->interrupted) < enough && clock_ms() < limit) {
 		for (int i = 0; i < 64; i++)
