@@ -21,7 +21,7 @@
 
 #include "base/err.h"
 
-/* syscalls (worker, io): preadv2 pwritev2 fdatasync fallocate fstat newfstatat lseek
+/* syscalls (worker, io): preadv2 pwritev2 preadv pwritev fdatasync fallocate fstat newfstatat lseek
  * ioctl(BLKDISCARD BLKGETSIZE64) */
 
 /* Zeroes are written in pieces of as many bytes where the file system cannot make them. */

@@ -90,11 +90,9 @@ static void test_too_large(void **state)
 }
 
 /* Every request of a full queue comes back, and nothing after a reset. */
-static void test_reset_in_flight(void **state)
+static void reset_in_flight(struct t *t, const char *folder)
 {
-	struct t *t = *state;
-
-	begin(t, make_file("/tmp", 8 * MIB), (struct smolvm_vmm_disk){ .queues = 2 });
+	begin(t, make_file(folder, 8 * MIB), (struct smolvm_vmm_disk){ .queues = 2 });
 	for (unsigned int round = 0; round < 40; round++) {
 		uint64_t gpa = vg_alloc(&t->g, 32768, 4096);
 		uint8_t *data = vg_ptr(&t->g, gpa);
@@ -112,6 +110,13 @@ static void test_reset_in_flight(void **state)
 		vg_boot(&t->g, ~0ull, 0);
 	}
 	end(t);
+}
+
+/* Of a file whose reads the I/O thread does itself, and of one where they are the workers'. */
+static void test_reset_in_flight(void **state)
+{
+	reset_in_flight(*state, "/tmp");
+	reset_in_flight(*state, "/dev/shm");
 }
 
 static void test_queue_stopped(void **state)
@@ -138,14 +143,13 @@ static void test_queue_stopped(void **state)
 /* ---- many at once ---- */
 
 /* More than there are slots and queues hold, of all kinds, each right. */
-static void test_concurrency(void **state)
+static void concurrency(struct t *t, const char *folder)
 {
-	struct t *t = *state;
 	enum { QUEUES = 4, EACH = 60, BYTES = 4096 };
 	static struct request r[QUEUES][256]; /* by head */
 	static uint64_t sector_of[QUEUES][256];
 
-	begin(t, make_file("/tmp", 4 * MIB), (struct smolvm_vmm_disk){ .queues = QUEUES });
+	begin(t, make_file(folder, 4 * MIB), (struct smolvm_vmm_disk){ .queues = QUEUES });
 	for (unsigned int round = 0; round < 12; round++) {
 		uint64_t brk = t->g.brk;
 
@@ -177,6 +181,12 @@ static void test_concurrency(void **state)
 	}
 	assert_int_equal(t->g.counters.disk_requests, 12 * QUEUES * EACH);
 	end(t);
+}
+
+static void test_concurrency(void **state)
+{
+	concurrency(*state, "/tmp");
+	concurrency(*state, "/dev/shm");
 }
 
 /* What is asked for together is told together. */
