@@ -1147,6 +1147,25 @@ static void test_no_buffers(void **state)
 	vt_fini(&t);
 }
 
+static bool interrupted(void *ctx)
+{
+	return vg_irqs(ctx) > 0;
+}
+
+/* That a packet was taken is told late, but it is told, without anything else happening. */
+static void test_late_interrupt(void **state)
+{
+	struct vt t;
+
+	(void)state;
+	vt_init(&t);
+	vt_boot(&t, 4, 4096);
+	assert_false(interrupted(&t.g));
+	vt_op(&t, VSOCK_OP_RST, NOBODY, NOBODY);
+	assert_true(vg_until(&t.g, interrupted, &t.g));
+	vt_fini(&t);
+}
+
 /* ---- resets ---- */
 
 static void test_reset(void **state)
@@ -1288,6 +1307,7 @@ int main(void)
 		cmocka_unit_test(test_broken_queues),
 		cmocka_unit_test(test_flood),
 		cmocka_unit_test(test_no_buffers),
+		cmocka_unit_test(test_late_interrupt),
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_threads),
 	};
