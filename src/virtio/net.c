@@ -36,21 +36,21 @@ enum {
 };
 
 /* Features (§5.1.3). */
-#define F_MAC	    (1ull << 5)
+#define F_MAC (1ull << 5)
 #define F_MRG_RXBUF (1ull << 15)
-#define F_STATUS    (1ull << 16)
+#define F_STATUS (1ull << 16)
 
-#define QUEUE_SIZE	256u
-#define FRAME_MIN	14u
-#define FRAME_MAX	65550u
-#define LENGTH_BYTES	4u
-#define IN_BYTES	(2 * (LENGTH_BYTES + FRAME_MAX))
-#define REQUEST_MAX	(1u << 20) /* bytes of a request of the guest */
-#define RX_BUFFERS_MAX	64u	   /* for one frame */
-#define RX_PIECES	512u
-#define TX_BATCH	32u
-#define TX_PIECES	512u
-#define ROUNDS_MAX	16 /* of reading or sending in one go */
+#define QUEUE_SIZE 256u
+#define FRAME_MIN 14u
+#define FRAME_MAX 65550u
+#define LENGTH_BYTES 4u
+#define IN_BYTES (2 * (LENGTH_BYTES + FRAME_MAX))
+#define REQUEST_MAX (1u << 20) /* bytes of a request of the guest */
+#define RX_BUFFERS_MAX 64u     /* for one frame */
+#define RX_PIECES 512u
+#define TX_BATCH 32u
+#define TX_PIECES 512u
+#define ROUNDS_MAX 16 /* of reading or sending in one go */
 
 /* Before each frame on the queues (§5.1.6); all zeroes without offloads, but for num_buffers. */
 struct net_hdr {

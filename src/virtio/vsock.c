@@ -419,7 +419,8 @@ int vsock_connect(struct virtio_device *d, uint32_t port, int fd, const char *gr
 	full = v->n_conns >= VSOCK_CONNECTIONS_MAX;
 	if (!full) {
 		do
-			v->next_port = v->next_port == UINT32_MAX - 1 ? HOST_PORTS : v->next_port + 1;
+			v->next_port =
+				v->next_port == UINT32_MAX - 1 ? HOST_PORTS : v->next_port + 1;
 		while (vsock_conn_find(v, port, v->next_port));
 		c = vsock_conn_create(v, port, v->next_port, fd, false);
 	}

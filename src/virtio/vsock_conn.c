@@ -28,7 +28,7 @@
 
 #define BIT(op) (1u << (op))
 /* What a closed connection's socket still held is read and dropped, as far as this. */
-#define DISCARD_PIECE  (16u << 10)
+#define DISCARD_PIECE (16u << 10)
 #define DISCARD_PIECES 64
 
 static struct vsock_link *bucket_of(struct vsock *v, uint32_t guest_port, uint32_t host_port)
@@ -66,8 +66,8 @@ struct vsock_conn *vsock_conn_create(struct vsock *v, uint32_t guest_port, uint3
 	c->fd = fd;
 	c->watch.fd = -1;
 	c->incoming = incoming;
-	c->buf_alloc = v->n_conns < VSOCK_BUFFER_MANY ? VSOCK_BUFFER_BYTES
-						      : VSOCK_BUFFER_BYTES_SMALL;
+	c->buf_alloc =
+		v->n_conns < VSOCK_BUFFER_MANY ? VSOCK_BUFFER_BYTES : VSOCK_BUFFER_BYTES_SMALL;
 	buf_init(&c->out, c->buf_alloc + VSOCK_GREETING_MAX);
 	link_init(&c->ring);
 	link_append(&v->all, &c->all);
@@ -163,8 +163,7 @@ static void discard(struct vsock_conn *c)
 /* After either side has ended a direction, or @out has become empty: what follows from it. */
 static void settle(struct vsock_conn *c)
 {
-	bool to_guest_over =
-		(c->host_down & VSOCK_DOWN_SEND) || (c->guest_down & VSOCK_DOWN_RCV);
+	bool to_guest_over = (c->host_down & VSOCK_DOWN_SEND) || (c->guest_down & VSOCK_DOWN_RCV);
 	bool to_host_over = (c->host_down & VSOCK_DOWN_RCV) ||
 			    ((c->guest_down & VSOCK_DOWN_SEND) && c->out.len == 0);
 

@@ -19,8 +19,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define ENDS	 48u
-#define PACKETS	 0xc000u /* where packets are made, in the data */
+#define ENDS 48u
+#define PACKETS 0xc000u  /* where packets are made, in the data */
 #define RECEIVED 0x8000u /* and where they are received */
 
 static int ends[ENDS]; /* the host's */
@@ -144,7 +144,8 @@ static void own(struct vs *s)
 		break;
 	case 3:
 		for (n = vs_take(s, 1) % 8 + 1; n; n--)
-			add(s, 0, VS_GPA + VS_DATA + RECEIVED + n * 0x400, 44 + (what >> 3) * 31, 2);
+			add(s, 0, VS_GPA + VS_DATA + RECEIVED + n * 0x400, 44 + (what >> 3) * 31,
+			    2);
 		vs_write(s, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
 		vs_turn(s);
 		break;

@@ -11,12 +11,12 @@
 #define RX 0
 #define TX 1
 
-#define HDR	    12u
-#define FRAME_MAX   65550u
-#define F_MAC	    (1ull << 5)
+#define HDR 12u
+#define FRAME_MAX 65550u
+#define F_MAC (1ull << 5)
 #define F_MRG_RXBUF (1ull << 15)
-#define F_STATUS    (1ull << 16)
-#define OFFLOADS    (0x7f83ull | 1ull << 3 | 1ull << 17) /* checksums, segments, MTU, control */
+#define F_STATUS (1ull << 16)
+#define OFFLOADS (0x7f83ull | 1ull << 3 | 1ull << 17) /* checksums, segments, MTU, control */
 
 struct nt {
 	struct vg g;
@@ -525,10 +525,10 @@ static void test_broken_queues(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_config),	   cmocka_unit_test(test_both_ways),
-		cmocka_unit_test(test_pieces),	   cmocka_unit_test(test_flow),
-		cmocka_unit_test(test_reset),	   cmocka_unit_test(test_bad_stream),
-		cmocka_unit_test(test_gone),	   cmocka_unit_test(test_dropped),
+		cmocka_unit_test(test_config),        cmocka_unit_test(test_both_ways),
+		cmocka_unit_test(test_pieces),        cmocka_unit_test(test_flow),
+		cmocka_unit_test(test_reset),         cmocka_unit_test(test_bad_stream),
+		cmocka_unit_test(test_gone),          cmocka_unit_test(test_dropped),
 		cmocka_unit_test(test_broken_queues),
 	};
 

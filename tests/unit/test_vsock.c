@@ -15,8 +15,8 @@
 #define RX 0
 #define TX 1
 #define GUEST_CID 3u
-#define NOBODY	  77u /* a port that nobody listens on */
-#define PIECE	  (64u << 10)
+#define NOBODY 77u /* a port that nobody listens on */
+#define PIECE (64u << 10)
 
 struct packet {
 	struct vsock_hdr h;
@@ -51,8 +51,8 @@ static unsigned int open_fds(void)
 
 static void make_pair(int fds[2])
 {
-	assert_int_equal(
-		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds),
+			 0);
 	assert_int_equal(fcntl(fds[0], F_SETFL, 0), 0); /* ours waits */
 }
 
@@ -77,9 +77,8 @@ static void vt_init(struct vt *t)
 	memset(t, 0, sizeof(*t));
 	t->fds = open_fds();
 	vg_init(&t->g, true);
-	assert_int_equal(vsock_create(&d, &t->g.env,
-				      &(struct smolvm_vmm_vsock){ 0, incoming, t }, NULL),
-			 0);
+	assert_int_equal(
+		vsock_create(&d, &t->g.env, &(struct smolvm_vmm_vsock){ 0, incoming, t }, NULL), 0);
 	vg_attach(&t->g, d);
 }
 
@@ -278,9 +277,9 @@ static void test_config(void **state)
 	assert_memory_equal(config, "\3\0\0\0\0\0\0\0\0\0\0\0", sizeof(config));
 	assert_int_equal(vg_read(&t.g, VG_DEVICE_ID), 19);
 	for (uint32_t cid = 1; cid < 3; cid++)
-		assert_int_equal(vsock_create(&d, &t.g.env, &(struct smolvm_vmm_vsock){ cid, 0, 0 },
-					      NULL),
-				 -EINVAL);
+		assert_int_equal(
+			vsock_create(&d, &t.g.env, &(struct smolvm_vmm_vsock){ cid, 0, 0 }, NULL),
+			-EINVAL);
 	vt_fini(&t);
 }
 
@@ -555,8 +554,8 @@ static void test_credit_lies(void **state)
 {
 	static const struct {
 		uint32_t buf_alloc, fwd_cnt;
-	} lies[] = { { 10, 0 }, { 10, 5 }, { 10, 4 }, { 10, 0xfffffff0 }, { 0, 8 },
-		     { 3, 10 }, { 1, 200 }, { 0xffffffff, 0x80000000 } };
+	} lies[] = { { 10, 0 }, { 10, 5 }, { 10, 4 },  { 10, 0xfffffff0 },
+		     { 0, 8 },  { 3, 10 }, { 1, 200 }, { 0xffffffff, 0x80000000 } };
 	uint32_t port, sum = 0;
 	struct vsock_hdr h;
 	uint8_t data[500] = { 0 };
@@ -732,7 +731,9 @@ static void test_slow_guest(void **state)
 	static const struct {
 		unsigned int buffers;
 		uint32_t bytes, credit;
-	} runs[] = { { 3, 300, 1000 }, { 1, 45, 10 }, { 128, 3776, 262144 }, { 20, 70000, 1 << 30 } };
+	} runs[] = {
+		{ 3, 300, 1000 }, { 1, 45, 10 }, { 128, 3776, 262144 }, { 20, 70000, 1 << 30 }
+	};
 	struct vt t;
 
 	(void)state;
@@ -934,11 +935,16 @@ static void test_abuse(void **state)
 		uint16_t op;
 		uint32_t len, bytes, down;
 	} bad[] = {
-		{ VSOCK_OP_REQUEST, 0, 0, 0 }, { VSOCK_OP_RESPONSE, 0, 0, 0 },
-		{ 0, 0, 0, 0 },		       { 8, 0, 0, 0 },
-		{ 0x8005, 4, 4, 0 },	       { VSOCK_OP_RW, 8, 7, 0 },
-		{ VSOCK_OP_RW, ~0u, 7, 0 },    { VSOCK_OP_RW, PIECE + 1, 7, 0 },
-		{ VSOCK_OP_SHUTDOWN, 4, 4, 0 }, { VSOCK_OP_CREDIT_UPDATE, 1, 1, 0 },
+		{ VSOCK_OP_REQUEST, 0, 0, 0 },
+		{ VSOCK_OP_RESPONSE, 0, 0, 0 },
+		{ 0, 0, 0, 0 },
+		{ 8, 0, 0, 0 },
+		{ 0x8005, 4, 4, 0 },
+		{ VSOCK_OP_RW, 8, 7, 0 },
+		{ VSOCK_OP_RW, ~0u, 7, 0 },
+		{ VSOCK_OP_RW, PIECE + 1, 7, 0 },
+		{ VSOCK_OP_SHUTDOWN, 4, 4, 0 },
+		{ VSOCK_OP_CREDIT_UPDATE, 1, 1, 0 },
 		{ VSOCK_OP_RW, 1, 1, VSOCK_DOWN_SEND },
 	};
 	uint32_t port, other_port;
@@ -1155,14 +1161,19 @@ static bool interrupted(void *ctx)
 /* That a packet was taken is told late, but it is told, without anything else happening. */
 static void test_late_interrupt(void **state)
 {
+	struct vsock_hdr h = header(VSOCK_OP_RST, NOBODY, NOBODY);
+	struct vg_buf b;
 	struct vt t;
 
 	(void)state;
 	vt_init(&t);
 	vt_boot(&t, 4, 4096);
+	b = vg_out(&t.g, &h, sizeof(h));
+	vg_add(&t.g, TX, &b, 1);
 	assert_false(interrupted(&t.g));
-	vt_op(&t, VSOCK_OP_RST, NOBODY, NOBODY);
+	vg_kick(&t.g, TX);
 	assert_true(vg_until(&t.g, interrupted, &t.g));
+	assert_true(vg_used(&t.g, TX, NULL, NULL));
 	vt_fini(&t);
 }
 
@@ -1284,32 +1295,19 @@ static int setup(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_config),
-		cmocka_unit_test(test_host_connects),
-		cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_before_the_driver),
-		cmocka_unit_test(test_no_answer),
-		cmocka_unit_test(test_guest_connects),
-		cmocka_unit_test(test_half_close),
-		cmocka_unit_test(test_host_gone),
-		cmocka_unit_test(test_unread),
-		cmocka_unit_test(test_credit_of_the_guest),
-		cmocka_unit_test(test_credit_lies),
-		cmocka_unit_test(test_credit_of_the_host),
-		cmocka_unit_test(test_slow_host),
-		cmocka_unit_test(test_slow_guest),
-		cmocka_unit_test(test_many),
-		cmocka_unit_test(test_turns),
-		cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_headers),
-		cmocka_unit_test(test_abuse),
-		cmocka_unit_test(test_pieces),
-		cmocka_unit_test(test_broken_queues),
-		cmocka_unit_test(test_flood),
-		cmocka_unit_test(test_no_buffers),
-		cmocka_unit_test(test_late_interrupt),
-		cmocka_unit_test(test_reset),
-		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_config),        cmocka_unit_test(test_host_connects),
+		cmocka_unit_test(test_refused),       cmocka_unit_test(test_before_the_driver),
+		cmocka_unit_test(test_no_answer),     cmocka_unit_test(test_guest_connects),
+		cmocka_unit_test(test_half_close),    cmocka_unit_test(test_host_gone),
+		cmocka_unit_test(test_unread),        cmocka_unit_test(test_credit_of_the_guest),
+		cmocka_unit_test(test_credit_lies),   cmocka_unit_test(test_credit_of_the_host),
+		cmocka_unit_test(test_slow_host),     cmocka_unit_test(test_slow_guest),
+		cmocka_unit_test(test_many),          cmocka_unit_test(test_turns),
+		cmocka_unit_test(test_limits),        cmocka_unit_test(test_headers),
+		cmocka_unit_test(test_abuse),         cmocka_unit_test(test_pieces),
+		cmocka_unit_test(test_broken_queues), cmocka_unit_test(test_flood),
+		cmocka_unit_test(test_no_buffers),    cmocka_unit_test(test_late_interrupt),
+		cmocka_unit_test(test_reset),         cmocka_unit_test(test_threads),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);
