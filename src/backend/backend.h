@@ -33,7 +33,7 @@ struct backend_host {
 /** backend_host_look() - what can be seen without running anything. */
 void backend_host_look(struct backend_host *ret);
 
-/** backend_host_measure() - run a tiny guest in KVM, within 300 ms. */
+/** backend_host_measure() - run a tiny guest in KVM, see kvm_probe(). */
 void backend_host_measure(struct backend_host *h);
 
 /**

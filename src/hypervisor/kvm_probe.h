@@ -15,7 +15,7 @@ enum kvm_state {
 };
 
 /**
- * kvm_probe() - open /dev/kvm and run a tiny guest in it, within 300 ms.
+ * kvm_probe() - open /dev/kvm and run a tiny guest in it: in less than 300 ms, 2 s on a busy host.
  *
  * The guest runs in a child process, which is killed when it takes too long.
  */
