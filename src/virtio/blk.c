@@ -12,6 +12,9 @@
  * write to a file in any case, and one thread tells the driver of many writes with one interrupt.
  * Figures, and why there is no io_uring: docs/decisions/0005-no-io-uring.md.
  *
+ * Discarding is offered where holes can be punched. A block device tells only when it is asked:
+ * "unsupported" then, so that the guest's fstrim says so too. Zeroes can always be written.
+ *
  * A request lives in a slot from being popped until it is pushed. When all slots are taken nothing
  * is popped (@stalled) until one comes back: the driver's ring is the queue, and what one machine
  * can have us hold is bounded. reset() waits until all have come back.

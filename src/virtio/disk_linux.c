@@ -200,11 +200,17 @@ static int write_zeroes(struct disk *k, uint64_t offset, uint64_t bytes)
 	return 0;
 }
 
+/* Block devices also say -EINVAL, where the range is not of whole blocks of theirs. */
+static bool cannot(int r)
+{
+	return r == -EOPNOTSUPP || r == -EINVAL || r == -ENODEV;
+}
+
 int disk_zero(struct disk *k, uint64_t offset, uint64_t bytes, bool unmap)
 {
 	int r = allocate(k, unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE, offset, bytes);
 
-	if (r == -EOPNOTSUPP)
+	if (cannot(r))
 		r = allocate(k, unmap ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE, offset, bytes);
-	return r == -EOPNOTSUPP ? write_zeroes(k, offset, bytes) : r;
+	return cannot(r) ? write_zeroes(k, offset, bytes) : r;
 }
