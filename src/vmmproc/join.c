@@ -220,6 +220,8 @@ int join_accept(struct vmm *v, struct stream *s, int fd)
 	if (!j)
 		return -ENOMEM;
 	j->stream = s;
+	j->to_socket.max += SHARE_MESSAGE_MAX;
 	stream_accept(s, &join_events, j);
+	stream_grant(s, SHARE_MESSAGE_MAX); /* a share: room for one request as a whole */
 	return 0;
 }
