@@ -46,10 +46,6 @@ enum mux_side { MUX_HOST = 0, MUX_GUEST = 1 };
 
 struct mux;
 
-/* Names of before there were other carriers. */
-#define mux_stream	  stream
-#define mux_stream_events stream_events
-
 /**
  * struct mux_events - what the peer does.
  * @hello:    the peer has said hello; its features. Called once, before anything else.

@@ -26,7 +26,7 @@ struct side;
 /* The owner of a stream; bytes on a stream count up from its port, so that both ends know them. */
 struct user {
 	struct side *side;
-	struct mux_stream *s;
+	struct stream *s;
 	uint8_t port;
 	bool finished, ended, was_reset, opened, mine, short_write;
 	size_t sent, got, unread;
@@ -112,7 +112,7 @@ static void act(struct user *u)
 		mux_room(u->s);
 }
 
-static void on_opened(void *ctx, struct mux_stream *s)
+static void on_opened(void *ctx, struct stream *s)
 {
 	struct user *u = ctx;
 
@@ -121,7 +121,7 @@ static void on_opened(void *ctx, struct mux_stream *s)
 	act(u);
 }
 
-static void on_data(void *ctx, struct mux_stream *s, const uint8_t *p, size_t n)
+static void on_data(void *ctx, struct stream *s, const uint8_t *p, size_t n)
 {
 	struct user *u = ctx;
 
@@ -138,7 +138,7 @@ static void on_data(void *ctx, struct mux_stream *s, const uint8_t *p, size_t n)
 	act(u);
 }
 
-static void on_writable(void *ctx, struct mux_stream *s)
+static void on_writable(void *ctx, struct stream *s)
 {
 	struct user *u = ctx;
 
@@ -148,7 +148,7 @@ static void on_writable(void *ctx, struct mux_stream *s)
 	act(u);
 }
 
-static void on_ended(void *ctx, struct mux_stream *s)
+static void on_ended(void *ctx, struct stream *s)
 {
 	struct user *u = ctx;
 
@@ -161,7 +161,7 @@ static void on_ended(void *ctx, struct mux_stream *s)
 	act(u);
 }
 
-static void on_closed(void *ctx, struct mux_stream *s, int error)
+static void on_closed(void *ctx, struct stream *s, int error)
 {
 	struct user *u = ctx;
 
@@ -173,7 +173,7 @@ static void on_closed(void *ctx, struct mux_stream *s, int error)
 	forget(u);
 }
 
-static const struct mux_stream_events stream_events = {
+static const struct stream_events stream_events = {
 	on_opened, on_data, on_writable, on_ended, on_closed,
 };
 
@@ -189,7 +189,7 @@ static struct user *new_user(struct side *side)
 	return side->n_users < USERS ? &side->users[side->n_users++] : NULL;
 }
 
-static int on_incoming(void *ctx, struct mux_stream *s, uint32_t port)
+static int on_incoming(void *ctx, struct stream *s, uint32_t port)
 {
 	struct side *side = ctx;
 	struct user *u = roll(side) < 16 ? NULL : new_user(side);

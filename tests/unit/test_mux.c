@@ -49,7 +49,7 @@ struct side;
 
 struct user {
 	struct side *side;
-	struct mux_stream *s;
+	struct stream *s;
 	enum event reset_on, finish_on;
 	bool hold; /* does not give credit back */
 	bool did_reset;
@@ -98,7 +98,7 @@ static void send_more(struct user *u)
 	}
 }
 
-static void on_opened(void *ctx, struct mux_stream *s)
+static void on_opened(void *ctx, struct stream *s)
 {
 	struct user *u = ctx;
 
@@ -107,7 +107,7 @@ static void on_opened(void *ctx, struct mux_stream *s)
 	act(u, ON_OPENED);
 }
 
-static void on_data(void *ctx, struct mux_stream *s, const uint8_t *p, size_t n)
+static void on_data(void *ctx, struct stream *s, const uint8_t *p, size_t n)
 {
 	struct user *u = ctx;
 
@@ -121,7 +121,7 @@ static void on_data(void *ctx, struct mux_stream *s, const uint8_t *p, size_t n)
 	act(u, ON_DATA);
 }
 
-static void on_data_checked(void *ctx, struct mux_stream *s, const uint8_t *p, size_t n)
+static void on_data_checked(void *ctx, struct stream *s, const uint8_t *p, size_t n)
 {
 	struct user *u = ctx;
 
@@ -131,7 +131,7 @@ static void on_data_checked(void *ctx, struct mux_stream *s, const uint8_t *p, s
 	on_data(ctx, s, p, n);
 }
 
-static void on_writable(void *ctx, struct mux_stream *s)
+static void on_writable(void *ctx, struct stream *s)
 {
 	struct user *u = ctx;
 
@@ -141,7 +141,7 @@ static void on_writable(void *ctx, struct mux_stream *s)
 	act(u, ON_WRITABLE);
 }
 
-static void on_ended(void *ctx, struct mux_stream *s)
+static void on_ended(void *ctx, struct stream *s)
 {
 	struct user *u = ctx;
 
@@ -149,7 +149,7 @@ static void on_ended(void *ctx, struct mux_stream *s)
 	act(u, ON_ENDED);
 }
 
-static void on_closed(void *ctx, struct mux_stream *s, int error)
+static void on_closed(void *ctx, struct stream *s, int error)
 {
 	struct user *u = ctx;
 
@@ -159,10 +159,10 @@ static void on_closed(void *ctx, struct mux_stream *s, int error)
 	u->s = NULL;
 }
 
-static const struct mux_stream_events plain = {
+static const struct stream_events plain = {
 	on_opened, on_data, on_writable, on_ended, on_closed,
 };
-static const struct mux_stream_events checked = {
+static const struct stream_events checked = {
 	on_opened, on_data_checked, on_writable, on_ended, on_closed,
 };
 
@@ -174,7 +174,7 @@ static void on_hello(void *ctx, uint32_t features)
 	side->features = features;
 }
 
-static int on_incoming(void *ctx, struct mux_stream *s, uint32_t port)
+static int on_incoming(void *ctx, struct stream *s, uint32_t port)
 {
 	struct side *side = ctx;
 	struct user *u = &side->users[side->n_users];
