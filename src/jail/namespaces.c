@@ -164,7 +164,7 @@ static int find_directories(int fds[FDS_MAX])
 
 static int cut_off_all(const struct jail_config *c, int *ret_proc_fd)
 {
-	int fds[FDS_MAX], n = find_directories(fds), rc = n < 0 ? n : 0;
+	int fds[FDS_MAX] = { 0 }, n = find_directories(fds), rc = n < 0 ? n : 0;
 	char path[PATH_MAX], own[32];
 
 	snprintf(own, sizeof(own), "/proc/%d/fd", getpid());
