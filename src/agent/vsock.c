@@ -27,7 +27,8 @@
 #include "proto/sockets.h"
 
 #define CONNECT_SECONDS 10
-#define BACKLOG		128
+#define BACKLOG		((int)STREAMS_MAX)
+#define STRANGERS	64 /* turned away before others have their turn */
 #define PORTS		4
 #define HELLO_LEN	(MSG_HEADER + CARRIER_HELLO_BODY)
 
@@ -68,24 +69,34 @@ static struct vsock *of(struct carrier *c)
 
 /* ---- connections from the host ---- */
 
+/* Strangers are turned away in a row: they shall not fill the queue that the host stands in. */
+static int accept_host(int listener)
+{
+	for (int i = 0; i < STRANGERS; i++) {
+		struct sockaddr_vm peer = { .svm_cid = VMADDR_CID_ANY };
+		socklen_t len = sizeof(peer);
+		int fd = accept4(listener, (struct sockaddr *)&peer, &len,
+				 SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd < 0 || (len >= sizeof(peer) && peer.svm_family == AF_VSOCK &&
+			       peer.svm_cid == VMADDR_CID_HOST))
+			return fd;
+		close(fd);
+	}
+	return -1;
+}
+
 static void on_connection(struct loop_watch *w, unsigned int events)
 {
 	struct listener *l = w->ctx;
 	struct vsock *v = l->vsock;
-	struct sockaddr_vm peer = { .svm_cid = VMADDR_CID_ANY };
-	socklen_t len = sizeof(peer);
+	int fd = accept_host(w->fd);
 	struct stream *s;
-	int fd, rc;
+	int rc;
 
 	(void)events;
-	fd = accept4(w->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0)
 		return;
-	if (len < sizeof(peer) || peer.svm_family != AF_VSOCK ||
-	    peer.svm_cid != VMADDR_CID_HOST) {
-		close(fd);
-		return;
-	}
 	s = sockets_add(v->sockets, fd, false);
 	if (!s)
 		return;
