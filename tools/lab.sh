@@ -34,7 +34,7 @@ make_root() { # FOLDER
 	local name
 	mkdir -p "$1"/{usr,etc,proc,sys,dev,tmp,run,root,var/tmp,home}
 	for name in bin sbin lib lib64; do
-		[ -L "/$name" ] || die "/$name is no link into /usr here: such a host cannot be shown"
+		[ -L "/$name" ] || die "/$name is no link into /usr on this host"
 		ln -sfn "usr/$name" "$1/$name"
 	done
 	for name in passwd group ld.so.cache ld.so.conf mke2fs.conf alternatives; do

@@ -126,6 +126,7 @@ static int create(struct builtin *b, const struct backend_spec *s, struct smolvm
 		.name = s->name,
 		.cpus = s->cpus,
 		.memory_mib = s->memory_mib,
+		.huge_pages = 1,
 		.kernel_fd = b->kernel_fd,
 		.initramfs = s->initramfs,
 		.initramfs_bytes = s->initramfs_bytes,

@@ -188,7 +188,7 @@ int call_agent(struct vmm *v, uint32_t port, uint8_t type, struct buf *body,
 
 /* boot.c */
 
-/** boot_setup() - the agent has greeted: tell it what to mount. vmmproc_ready() or _end() follow */
+/** boot_setup() - the agent has greeted: tell it what to mount. vmmproc_ready() or an end. */
 void boot_setup(struct vmm *v);
 
 /* relay.c */

@@ -16,8 +16,8 @@ BENCH = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(BENCH))
 BUILD = os.path.join(ROOT, os.environ.get("SMOLVM_BUILD", "build"))
 SMOLVM = os.path.join(BUILD, "smolvm")
-CACHE = "/tmp" if os.environ.get("SMOLVM_LAB") else os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"),
-                     "smolvm", "bench")
+CACHE = "/tmp" if os.environ.get("SMOLVM_LAB") else os.path.join(
+    os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "smolvm", "bench")
 RUN_LIMIT_S = 300
 
 

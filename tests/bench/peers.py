@@ -29,6 +29,9 @@ KEPT = ("-M", "-global", "-smp", "-m", "-accel", "-cpu", "-kernel", "-append")
 # ---- programs --------------------------------------------------------------------------------
 
 STATIC = ["-O2", "-static", "-s"]
+OF_LIBSMOLVM = ["-O2", "-I", os.path.join(BENCH, "../../include"), "-L",
+                os.path.join(BUILD, "src/machine"), "-lsmolvm",
+                "-Wl,-rpath," + os.path.join(BUILD, "src/machine")]
 PROGRAMS = {
     "init_exit": ("init_exit.c", "gcc", ["-O2", "-nostdlib", "-static", "-s", "-ffreestanding",
                                          "-fno-pie", "-no-pie", "-fno-stack-protector",
@@ -45,9 +48,8 @@ PROGRAMS = {
         "-O2", "-static", "-I", os.path.join(BENCH, "../../include"), *(
             os.path.join(BUILD, "src", name, "lib%s.a" % name)
             for name in ("vmm", "virtio", "hypervisor", "fileserver", "base"))]),
-    "execwork": ("execwork.c", "gcc", ["-O2", "-I", os.path.join(BENCH, "../../include"), "-L",
-                                       os.path.join(BUILD, "src/machine"), "-lsmolvm",
-                                       "-Wl,-rpath," + os.path.join(BUILD, "src/machine")]),
+    "execwork": ("execwork.c", "gcc", OF_LIBSMOLVM),
+    "sharework": ("sharework.c", "gcc", OF_LIBSMOLVM),
 }
 _built = {}
 

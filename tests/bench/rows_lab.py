@@ -23,7 +23,7 @@ from rows_stream import client
 
 QEMU = "QEMU on KVM"
 PROGRAMS = ("vmmwork", "guestio", "guest", "fswork", "init_exit", "streamwork", "execwork",
-            "runstat", "floor")
+            "sharework",            "runstat", "floor")
 LAB_LIMIT_S = 1500
 GIVE_UP_S = 90
 

@@ -5,22 +5,23 @@ import os
 import shutil
 
 import peers
-from common import Row, Skip, Skipped, parse_numbers, say, smolvm, temp_folder
+from common import (Row, Skip, Skipped, environment, parse_numbers, say, take_time,
+                    temp_folder)
 
 JOBS = {"write": "write %d MB, fsync", "read": "read %d MB, cold", "create": "create %d files",
         "stat": "list and stat %d files, cold"}
 
 
-# Ways of ours -> the flags for them.
-OURS = {"ours": ("--backend", "qemu"), "builtin": ("--backend", "builtin"),
-        "builtin-stream": ("--backend", "builtin", "--share-by-stream")}
+# Ways of ours -> how they are asked for.
+OURS = {"ours": ("device", "qemu"), "builtin": ("device", "builtin"),
+        "builtin-stream": ("stream", "builtin")}
 
 
-def ours(bench, folder, mib, files, *flags):
+def ours(bench, folder, mib, files, *how):
     shutil.copy(peers.program("fswork"), folder)
-    r = smolvm("sandbox", "run", *flags, "-v", folder + ":/mnt/share", "--", "/mnt/share/fswork",
-               "/mnt/share", str(mib), str(files), home=bench.home)
-    return r.out
+    return take_time([peers.program("sharework"), *how, folder, "/mnt/share/fswork", "/mnt/share",
+                      str(mib), str(files)],
+                     env={**environment(bench.home), "SMOLVM_LIBEXEC": bench.build}).out
 
 
 def measure(way, bench, mib, files):

@@ -127,7 +127,7 @@ static void usage(void)
 
 int main(int argc, char **argv)
 {
-	struct smolvm_vmm_disk disks[8];
+	struct smolvm_vmm_disk disks[8] = { 0 };
 	struct smolvm_vmm_config config = { .memory_mib = 1024, .serial_fd = 1 };
 	const char *folder = NULL, *net = NULL;
 	struct smolvm_vmm *vmm;
@@ -140,7 +140,7 @@ int main(int argc, char **argv)
 		else if (c == 'c')
 			config.cpus = (unsigned int)strtoul(optarg, NULL, 10);
 		else if (c == 'd' && n_disks < 8)
-			disks[n_disks++] = (struct smolvm_vmm_disk){ .fd = open_file(optarg, O_RDWR) };
+			disks[n_disks++].fd = open_file(optarg, O_RDWR);
 		else if (c == 'f')
 			folder = optarg;
 		else if (c == 'n')
