@@ -397,9 +397,9 @@ static void transmit(struct net *n)
 
 static void interrupts(struct net *n)
 {
-	if (n->rx_pushed)
-		virtio_interrupt(&n->d, &n->d.queues[RX]);
-	if (n->tx_pushed)
+	bool told = n->rx_pushed && virtio_interrupt(&n->d, &n->d.queues[RX]);
+
+	if (n->tx_pushed && !told)
 		virtio_interrupt(&n->d, &n->d.queues[TX]);
 	n->rx_pushed = n->tx_pushed = false;
 }
