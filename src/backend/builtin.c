@@ -65,8 +65,9 @@ static int add_folders(struct builtin *b, const struct backend_spec *s, struct s
 					    .tag = tag,
 					    .read_only = s->folders[i].read_only };
 
-		snprintf(tag, sizeof(tag), "%s%u", s->folder_tag, i);
-		rc = fs.root_fd < 0 ? err_sys(err, "cannot share folder %u", i)
+		snprintf(tag, sizeof(tag), "%s%u", s->folder_tag, s->folders[i].number);
+		rc = fs.root_fd < 0 ? err_sys(err, "cannot share folder %u",
+					      s->folders[i].number)
 				    : smolvm_vmm_add_fs(b->vmm, &fs, err);
 		if (rc < 0)
 			fd_close(&fs.root_fd);

@@ -46,7 +46,7 @@ struct backend_events {
  * @kernel:    path; @own_kernel: it is smolvm's own build, whose quirks and drivers are known.
  * @initramfs: @initramfs_bytes in memory, kept until run().
  * @disks:     seen by the guest as /dev/vda, /dev/vdb, ... in this order.
- * @folders:   shared folders, O_PATH, for a backend that can make devices of them; the guest
+ * @folders:   shared directories, O_PATH, for a backend that can make devices of them; the guest
  *             mounts them as @folder_tag with their number.
  * @nested:    the guest sees the processor's own virtualization.
  * @confine:   called with @confine_ctx in a hypervisor's process before it is executed, as
@@ -70,6 +70,7 @@ struct backend_spec {
 	size_t n_disks;
 	struct backend_folder {
 		int fd;
+		unsigned int number;
 		bool read_only;
 	} folders[BACKEND_FOLDERS_MAX];
 	size_t n_folders;

@@ -23,6 +23,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -217,7 +218,14 @@ static int on_incoming(void *ctx, uint32_t port)
 	return carrier_incoming(ctx, port);
 }
 
-/* What the backend is asked for; the first of the shares as devices, if it can. */
+static bool is_directory(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* What the backend is asked for; the first of the shared directories as devices, if it can. */
 static void complete_spec(struct vmm *v)
 {
 	struct backend_spec *s = &v->spec;
@@ -226,23 +234,22 @@ static void complete_spec(struct vmm *v)
 	s->initramfs_bytes = (uintptr_t)initramfs_end - (uintptr_t)initramfs_start;
 	s->folder_tag = SHARE_TAG;
 	s->events = (struct backend_events){ .incoming = on_incoming, .ctx = v };
-	while (!v->stream_shares && s->n_folders < v->n_shares &&
-	       s->n_folders < BACKEND_FOLDERS_MAX) {
-		s->folders[s->n_folders] = (struct backend_folder){
-			VMM_FD_SHARE + (int)s->n_folders, v->shares[s->n_folders].read_only
-		};
-		s->n_folders++;
-	}
+	for (unsigned int i = 0; !v->stream_shares && i < v->n_shares; i++)
+		if (s->n_folders < BACKEND_FOLDERS_MAX && is_directory(VMM_FD_SHARE + (int)i))
+			s->folders[s->n_folders++] = (struct backend_folder){
+				VMM_FD_SHARE + (int)i, i, v->shares[i].read_only
+			};
 }
 
 static int open_shares(struct vmm *v, struct smolvm_error *err)
 {
 	int rc = 0;
 
+	for (size_t i = 0; v->vm.extras & BACKEND_FOLDERS && i < v->spec.n_folders; i++)
+		v->shares[v->spec.folders[i].number].device = true;
 	for (unsigned int i = 0; rc == 0 && i < v->n_shares; i++) {
 		v->shares[i].vmm = v;
 		v->shares[i].number = i;
-		v->shares[i].device = v->vm.extras & BACKEND_FOLDERS && i < v->spec.n_folders;
 		if (!v->shares[i].device)
 			rc = share_create(v, i, VMM_FD_SHARE + (int)i, err);
 	}
