@@ -9,15 +9,16 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import threading
 import time
 
 import peers
-from common import (BUILD, ROOT, Note, Row, Skip, Skipped, end_process, environment, median,
+from common import (BUILD, CACHE, ROOT, Note, Row, Skip, Skipped, end_process, environment, median,
                     need_tool, parse_numbers, say, show_mib, show_rate, show_seconds,
-                    sleeping_machine, smolvm, started, temp_folder)
+                    sleeping_machine, smolvm, started, take_time, temp_folder)
 from rows_share import JOBS, measure
 from rows_stream import client
 
@@ -337,6 +338,7 @@ def exec_rows(bench):
         with sleeping_machine(bench.home, "--backend", "builtin") as (_, address):
             echo.append(parse_numbers(client(peers.program("streamwork"), "smolvm", address,
                                              "rtt:1:300"), "rtt:1:300")[0] / 1e9)
+    bench.exec_p50 = p50
     raw = getattr(bench, "vsock_rtt", None)
     if raw:
         yield Row("lab/stream", "a byte to the agent and back", "a raw vsock echo", echo,
@@ -344,9 +346,75 @@ def exec_rows(bench):
     yield Row("lab/exec", "smolvm_exec of 'true', warm, p50", "a byte's round trip", p50, echo)
 
 
+# ---- microsandbox ------------------------------------------------------------------------------
+
+MICROSANDBOX = "@superradcompany/microsandbox-linux-x64-gnu"
+
+
+def microsandbox():
+    """The folder of its programs, from the npm registry; fetched once, by the host."""
+    folder = os.environ.get("SMOLVM_BENCH_MICROSANDBOX") or os.path.join(CACHE, "microsandbox")
+    if os.access(os.path.join(folder, "bin/msb"), os.X_OK):
+        return folder
+    work = temp_folder("npm")
+    r = subprocess.run([need_tool("npm"), "pack", "--silent", MICROSANDBOX], cwd=work, text=True,
+                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT)
+    archives = [name for name in os.listdir(work) if name.endswith(".tgz")]
+    if r.returncode != 0 or not archives:
+        raise Skip("microsandbox cannot be fetched: %s" % r.stdout.strip()[-120:])
+    os.makedirs(folder, exist_ok=True)
+    subprocess.run(["tar", "-xzf", os.path.join(work, archives[0]), "-C", folder,
+                    "--strip-components=1", "package/bin", "package/lib"], check=True)
+    return folder
+
+
+def small_rootfs():
+    folder = temp_folder("rootfs")
+    for name in ("bin", "etc", "proc", "sys", "dev", "tmp", "root"):
+        os.mkdir(os.path.join(folder, name))
+    shutil.copy(need_tool("busybox"), os.path.join(folder, "bin/busybox"))
+    for name in ("sh", "true", "sleep"):
+        os.symlink("busybox", os.path.join(folder, "bin", name))
+    for name, line in (("passwd", "root:x:0:0:root:/root:/bin/sh\n"), ("group", "root:x:0:\n")):
+        with open(os.path.join(folder, "etc", name), "w") as f:
+            f.write(line)
+    return folder
+
+
+def microsandbox_rows(bench):
+    """Cold start of a command, and a command in a sandbox that is up."""
+    folder, rootfs = microsandbox(), small_rootfs()
+    home = temp_folder("msb")
+    env = {**os.environ, "HOME": home, "MSB_HOME": home, "MSB_LIBKRUNFW_PATH":
+           os.path.join(folder, "lib", os.listdir(os.path.join(folder, "lib"))[0])}
+    msb = os.path.join(folder, "bin/msb")
+    cold, warm = ([], []), []
+    take_time([msb, "run", rootfs, "--", "/bin/true"], env=env)
+    on("builtin", "sandbox", "run", rootfs, "--", "/bin/true", home=bench.home)
+    for i in bench.rounds(5, 2, 60, 2):
+        say("lab: microsandbox, round %d" % (i + 1))
+        cold[0].append(on("builtin", "sandbox", "run", rootfs, "--", "/bin/true",
+                          home=bench.home).seconds)
+        cold[1].append(take_time([msb, "run", rootfs, "--", "/bin/true"], env=env).seconds)
+    yield Row("lab/msb-run", "sandbox run ROOTFS -- true", "msb run ROOTFS -- true", *cold,
+              aim=1.0)
+    take_time([msb, "run", "--detach", "--name", "bench", rootfs], env=env)
+    try:
+        for _ in bench.rounds(15, 5, 30, 3):
+            warm.append(take_time([msb, "exec", "bench", "--", "/bin/true"], env=env).seconds)
+    finally:
+        take_time([msb, "stop", "bench"], env=env, wanted=None)
+    own = getattr(bench, "exec_p50", None)
+    if own:
+        yield Row("lab/msb-exec", "smolvm_exec of 'true', warm", "msb exec, a program each time",
+                  (own * len(warm))[:len(warm)], warm, aim=1.0)
+
+
 # ---- the lab ---------------------------------------------------------------------------------
 
-GROUPS = (start_rows, memory_rows, vsock_rows, blk_rows, net_rows, share_rows, exec_rows)
+GROUPS = (start_rows, memory_rows, vsock_rows, blk_rows, net_rows, share_rows, exec_rows,
+          microsandbox_rows)
 
 
 def rows_here(bench):
@@ -377,8 +445,11 @@ def lab_rows(bench):
     for name in PROGRAMS:
         os.link(peers.program(name), os.path.join(folder, name))
     env = {**os.environ, "SMOLVM_BUILD": BUILD, "SMOLVM_BENCH_PROGRAMS": folder,
-           "LAB_ENV": "SMOLVM_BENCH_PROGRAMS", "LAB_MEM": "5g",
+           "LAB_ENV": "SMOLVM_BENCH_PROGRAMS SMOLVM_BENCH_MICROSANDBOX", "LAB_MEM": "5g",
            "LAB_FLAGS": "-v %s:%s:ro" % (folder, folder), "LAB_TIMEOUT": "%ds" % LAB_LIMIT_S}
+    with contextlib.suppress(Skip):
+        microsandbox()
+        env["SMOLVM_BENCH_MICROSANDBOX"] = "/root/.cache/smolvm/bench/microsandbox"
     say("lab: starting it")
     process = started(subprocess.Popen(
         [os.path.join(ROOT, "tools/lab.sh"), "tests/bench/bench.py", "lab", "--json", "-",
