@@ -107,8 +107,13 @@ static void on_hello(struct loop_watch *w, unsigned int events)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n <= 0 || greeted) {
+	if (n <= 0) {
 		drop_hello(v);
+		return;
+	}
+	if (greeted) {
+		vmmproc_end(v, EPROTO,
+			    "the guest broke the protocol: it speaks where it has greeted already");
 		return;
 	}
 	v->hello_len += (size_t)n;

@@ -3,8 +3,8 @@
  * When and how the machine's process is confined; what each layer is, src/jail/ knows.
  *
  * The process opens everything, enters the layers that threads inherit, makes its threads, each of
- * which begins by giving up what its kind does not need, and does the same with its main thread
- * before it looks at anything from the guest. A hypervisor that is another program gets the outer
+ * which begins by giving up what its kind does not need, does the same with its main thread, and
+ * only then lets the guest run. A hypervisor that is another program gets the outer
  * layers before it is executed.
  */
 #include <errno.h>

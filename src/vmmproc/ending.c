@@ -22,6 +22,7 @@ static const char *const off_texts[] = {
 	"reboot: Power off not available",
 	"reboot: Power down",
 };
+#define RESTART_TEXT "reboot: Restarting system"
 #define KERNEL_ADVICE                                                                              \
 	"; a kernel of one's own needs virtio-mmio with devices on its command line, "             \
 	"virtio console and block devices, EROFS, ext4, overlay and FUSE built in"
@@ -72,11 +73,17 @@ static size_t said(const struct buf *b, const char *mark, const char **ret)
 	return b->len ? said_after(b, mark, ret) : 0;
 }
 
+static bool has_said(const struct buf *b, const char *mark)
+{
+	return b->len && memmem(buf_peek(b), b->len, mark, strlen(mark));
+}
+
 static void end_from_texts(struct vmm *v, const struct backend_end *end)
 {
-	const char *text;
+	const char *text, *how = *end->text ? end->text : "the guest switched itself off";
 	char line[200];
 	size_t n = said(&v->console_text, PANIC_TEXT, &text);
+	bool restarted = has_said(&v->console_text, RESTART_TEXT);
 
 	if (n) {
 		vmmproc_end(v, EIO, "the guest's kernel panicked: %.*s", (int)n, text);
@@ -84,16 +91,14 @@ static void end_from_texts(struct vmm *v, const struct backend_end *end)
 	}
 	n = said(&v->console_text, AGENT_TEXT, &text);
 	last_line(&v->messages_text, line, sizeof(line));
-	if (end->failed)
+	if (end->failed && !restarted)
 		vmmproc_end(v, EIO, "%s%s%s", end->text, *line ? ": " : "", line);
 	else if (n)
 		vmmproc_end(v, EIO, "the guest gave up: %.*s%s", (int)n, text,
 			    v->ready || v->spec.own_kernel ? "" : KERNEL_ADVICE);
-	else if (!v->ready)
-		vmmproc_end(v, EIO,
-			    "the guest stopped before it was ready (see it with --verbose)");
 	else
-		vmmproc_end(v, EIO, "the guest switched itself off");
+		vmmproc_end(v, EIO, "%s%s", restarted ? "the guest restarted itself" : how,
+			    v->ready ? "" : " before it was ready (see it with --verbose)");
 }
 
 /* ---- events ---- */
@@ -124,10 +129,8 @@ static bool take_text(struct vmm *v, struct loop_watch *w, struct buf *text, uns
 
 static void end_if_off(struct vmm *v)
 {
-	const struct buf *b = &v->console_text;
-
-	for (size_t i = 0; b->len && i < sizeof(off_texts) / sizeof(*off_texts); i++)
-		if (memmem(buf_peek(b), b->len, off_texts[i], strlen(off_texts[i])))
+	for (size_t i = 0; i < sizeof(off_texts) / sizeof(*off_texts); i++)
+		if (has_said(&v->console_text, off_texts[i]))
 			vmmproc_end(v, EIO, "the guest switched itself off");
 }
 

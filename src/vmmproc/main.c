@@ -287,10 +287,12 @@ static int start(struct vmm *v, struct smolvm_error *err)
 	rc = rc ? rc : open_all(v, err);
 	rc = rc ? rc : confine(v, err);
 	rc = rc ? rc : share_start_all(v, err);
-	if (rc == 0 && v->runner->run)
-		rc = v->runner->run(&v->vm, err);
+	if (rc == 0 && v->runner->prepare)
+		rc = v->runner->prepare(&v->vm, err);
 	if (rc == 0 && confine_thread(v, JAIL_MAIN) < 0)
 		rc = err_set(err, EPERM, "the machine's process cannot be confined");
+	if (rc == 0 && v->runner->run)
+		rc = v->runner->run(&v->vm, err);
 	if (rc < 0)
 		return rc;
 	v->deadline = (struct loop_timer){ .fired = on_deadline, .ctx = v };

@@ -13,7 +13,8 @@ def hostile(t, mode, *flags, **more):
     if not os.path.exists(program):
         os.makedirs(os.path.dirname(program))
         compiler = shutil.which("musl-gcc") or "gcc"
-        headers = ["-idirafter", "/usr/include"] if "musl" in compiler else []
+        headers = ["-idirafter", "/usr/include", "-idirafter",
+                   "/usr/include/%s-linux-gnu" % os.uname().machine] if "musl" in compiler else []
         subprocess.run([compiler, "-static", "-O1", *headers, "-o", program, SOURCE], check=True)
     return t.sandbox(*flags, "-v", "%s:/tools:ro" % t.path("tools"), "--", "/tools/hostile", mode,
                      **more)
@@ -29,14 +30,19 @@ def a_second_greeting_ends_the_machine(t):
     hostile(t, "greeting").fails(125, "broke the protocol")
 
 
-@test()
+@test(backend="qemu")
 def ten_thousand_streams_end_the_machine(t):
     hostile(t, "opens").fails(125, "broke the protocol")
 
 
-@test()
+@test(backend="qemu")
 def frames_of_streams_that_were_never_opened_end_the_machine(t):
     hostile(t, "frames").fails(125, "broke the protocol")
+
+
+@test(backend="builtin")
+def ten_thousand_connections_are_refused(t):
+    hostile(t, "dial").gives(0)
 
 
 @test()

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Confinement, as seen from outside: what a running machine's processes have given up, that the
 supervisor clears up after each kind of end, and that the layers can be switched off, loudly."""

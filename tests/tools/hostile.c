@@ -2,7 +2,9 @@
 /*
  * A guest's root that attacks the host through the agent's own channel: run inside a machine.
  *
- * hostile garbage|opens|greeting|frames|deaf|off|panic
+ * hostile garbage|opens|greeting|frames|deaf|off|panic|dial
+ *
+ * The channel is a port of a virtio console, or the vsock connection on which the agent greeted.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -13,18 +15,37 @@
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <linux/vm_sockets.h>
+
 #define CHANNEL	  "/dev/vport"
 #define SHARE_PORT 0x1000u
+#define HELLO_PORT 0xfffu
+#define DIALS	   10000
 
 static void fail(const char *what)
 {
 	perror(what);
 	exit(3);
+}
+
+/* Whether @fd, of a link's text @target, is the agent's connection to the host. */
+static int is_channel(const char *target, int fd)
+{
+	struct sockaddr_vm peer = { .svm_family = 0 };
+	socklen_t len = sizeof(peer);
+
+	if (!strncmp(target, CHANNEL, strlen(CHANNEL)))
+		return 1;
+	return !strncmp(target, "socket:", 7) &&
+	       getpeername(fd, (struct sockaddr *)&peer, &len) == 0 &&
+	       peer.svm_family == AF_VSOCK && peer.svm_cid == VMADDR_CID_HOST &&
+	       peer.svm_port == HELLO_PORT;
 }
 
 /* The agent's open channel: the port itself can be opened only once. */
@@ -41,11 +62,13 @@ static int steal(void)
 		snprintf(path, sizeof(path), "/proc/1/fd/%s", e->d_name);
 		n = readlink(path, target, sizeof(target) - 1);
 		target[n < 0 ? 0 : n] = '\0';
-		if (!strncmp(target, CHANNEL, strlen(CHANNEL))) {
+		if (n > 0) {
 			int fd = (int)syscall(SYS_pidfd_getfd, pidfd, atoi(e->d_name), 0);
 
-			if (fd >= 0)
+			if (fd >= 0 && is_channel(target, fd))
 				return fd;
+			if (fd >= 0)
+				close(fd);
 		}
 	}
 	fail("stealing the channel");
@@ -111,6 +134,21 @@ static void frames(int fd)
 	}
 }
 
+/* Every port of the host that there might be, again and again: all refused, and nothing else. */
+static int dial(void)
+{
+	for (int i = 0; i < DIALS; i++) {
+		struct sockaddr_vm host = { .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST };
+		int fd = socket(AF_VSOCK, SOCK_STREAM, 0);
+
+		host.svm_port = i % 3 ? SHARE_PORT + (unsigned int)i % 80 : HELLO_PORT;
+		if (fd < 0 || connect(fd, (struct sockaddr *)&host, sizeof(host)) == 0)
+			fail("a connection that is not refused");
+		close(fd);
+	}
+	return 0;
+}
+
 /* Nobody reads the channel any more. */
 static void deaf(void)
 {
@@ -140,6 +178,8 @@ int main(int argc, char **argv)
 
 	if (!strcmp(mode, "deaf"))
 		deaf();
+	else if (!strcmp(mode, "dial"))
+		return dial();
 	else if (!strcmp(mode, "off"))
 		reboot(RB_AUTOBOOT);
 	else if (!strcmp(mode, "panic"))
