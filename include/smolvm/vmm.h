@@ -74,6 +74,8 @@ enum smolvm_vmm_thread {
  * @serial_fd:    what the guest writes to its serial port (ttyS0) goes here, and stays the
  *                caller's; written without waiting: what it does not take at once is lost. 0:
  *                there is no such port.
+ * @paused:       start() leaves the guest before its first instruction: smolvm_vmm_resume() lets it
+ *                run. For what takes all threads to be there, such as confining the caller's own.
  * @thread_started: called first thing in each thread that the library makes, for confining it;
  *                anything but 0 makes start() fail with that negative errno. May be NULL.
  */
@@ -87,6 +89,7 @@ struct smolvm_vmm_config {
 	size_t initramfs_bytes;
 	const char *cmdline;
 	int nested;
+	int paused;
 	int kvm_fd;
 	int serial_fd;
 	int (*thread_started)(void *ctx, enum smolvm_vmm_thread kind);
@@ -208,7 +211,7 @@ int smolvm_vmm_add_balloon(struct smolvm_vmm *vmm, struct smolvm_error *err);
 /* ---------------------------------------------------------------- life */
 
 /**
- * smolvm_vmm_start() - load the kernel and let it run. Once.
+ * smolvm_vmm_start() - load the kernel, make the threads, and let it run (unless @paused). Once.
  *
  * Errors: as smolvm_vmm_create(), -EBUSY (a second time), -EAGAIN (no threads).
  */
@@ -253,6 +256,8 @@ void smolvm_vmm_stop(struct smolvm_vmm *vmm);
  * have begun. Errors: -ESRCH (it has ended).
  */
 int smolvm_vmm_pause(struct smolvm_vmm *vmm, struct smolvm_error *err);
+
+/** smolvm_vmm_resume() - let them run again. Errors: -ESRCH (it has ended). */
 int smolvm_vmm_resume(struct smolvm_vmm *vmm, struct smolvm_error *err);
 
 /**

@@ -133,6 +133,7 @@ static int create(struct builtin *b, const struct backend_spec *s, struct smolvm
 		.initramfs_bytes = s->initramfs_bytes,
 		.cmdline = cmdline,
 		.nested = s->nested,
+		.paused = 1,
 		.serial_fd = b->serial_fd,
 		.thread_started = s->events.thread_started,
 		.thread_started_ctx = s->events.ctx,
@@ -187,13 +188,20 @@ static int builtin_open(const struct backend_spec *s, struct backend_vm *ret,
 	return rc;
 }
 
-static int builtin_run(struct backend_vm *vm, struct smolvm_error *err)
+static int builtin_prepare(struct backend_vm *vm, struct smolvm_error *err)
 {
 	struct builtin *b = vm->priv;
 	int rc = smolvm_vmm_start(b->vmm, err);
 
 	fd_close(&b->kernel_fd);
 	return rc;
+}
+
+static int builtin_run(struct backend_vm *vm, struct smolvm_error *err)
+{
+	struct builtin *b = vm->priv;
+
+	return smolvm_vmm_resume(b->vmm, err);
 }
 
 static void builtin_ended(struct backend_vm *vm, struct backend_end *ret)
@@ -204,11 +212,13 @@ static void builtin_ended(struct backend_vm *vm, struct backend_end *ret)
 	*ret = (struct backend_end){ 0 };
 	if (smolvm_vmm_wait(b->vmm, 0, &end, NULL) < 0)
 		end.reason = SMOLVM_VMM_FAILED;
-	if (end.reason != SMOLVM_VMM_FAILED && end.reason != SMOLVM_VMM_HALTED)
-		return;
-	ret->failed = true;
+	/* Our kernel restarts by a triple fault: whoever asks knows whether it said that it would. */
+	ret->failed = end.reason == SMOLVM_VMM_FAILED || end.reason == SMOLVM_VMM_HALTED ||
+		      end.reason == SMOLVM_VMM_TRIPLE_FAULT;
 	snprintf(ret->text, sizeof(ret->text), "%s%s",
-		 end.reason == SMOLVM_VMM_FAILED ? "the hypervisor failed: " : "the guest hangs: ",
+		 end.reason == SMOLVM_VMM_FAILED   ? "the hypervisor failed: "
+		 : end.reason == SMOLVM_VMM_HALTED ? "the guest hangs: "
+						   : "",
 		 end.text);
 }
 
@@ -255,6 +265,7 @@ static void builtin_stats(struct backend_vm *vm, struct backend_stats *ret)
 const struct backend_runner backend_run_builtin = {
 	.name = "builtin",
 	.open = builtin_open,
+	.prepare = builtin_prepare,
 	.run = builtin_run,
 	.ended = builtin_ended,
 	.kill = builtin_kill,

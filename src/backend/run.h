@@ -44,7 +44,7 @@ struct backend_events {
  * struct backend_spec - a machine to start; all of it stays the caller's.
  * @program, @accelerator: from the probe.
  * @kernel:    path; @own_kernel: it is smolvm's own build, whose quirks and drivers are known.
- * @initramfs: @initramfs_bytes in memory, kept until run().
+ * @initramfs: @initramfs_bytes in memory, kept until prepare().
  * @disks:     seen by the guest as /dev/vda, /dev/vdb, ... in this order.
  * @folders:   shared directories, O_PATH, for a backend that can make devices of them; the guest
  *             mounts them as @folder_tag with their number.
@@ -108,7 +108,8 @@ struct backend_vm {
 
 /**
  * struct backend_end - how a machine ended.
- * @failed: not by what its guest did: @text says what went wrong.
+ * @failed: something went wrong, which @text names; a restart may look like a triple fault.
+ * @text: otherwise what the guest did, where that is known, or "".
  */
 struct backend_end {
 	bool failed;
@@ -129,7 +130,8 @@ struct backend_stats {
  * struct backend_runner - how one hypervisor runs machines.
  * @open:  everything that takes names, descriptors or other processes; the guest may run already.
  *         A child process dies with the calling thread.
- * @run:   let the guest run; NULL: it does. The caller may have confined itself since open().
+ * @prepare: make the threads; the caller may have confined itself since open(). NULL: nothing.
+ * @run:   let the guest run; no new thread, file or process is needed for it. NULL: it does.
  * @ended: @end_fd has become readable: why. Once.
  * @kill:  end it, and wait until it has ended.
  * @connect, @folder_user: as smolvm_vmm_vsock_connect() and smolvm_vmm_fs_user(), for those who
@@ -140,6 +142,7 @@ struct backend_runner {
 	const char *name;
 	int (*open)(const struct backend_spec *spec, struct backend_vm *ret,
 		    struct smolvm_error *err);
+	int (*prepare)(struct backend_vm *vm, struct smolvm_error *err);
 	int (*run)(struct backend_vm *vm, struct smolvm_error *err);
 	void (*ended)(struct backend_vm *vm, struct backend_end *ret);
 	void (*kill)(struct backend_vm *vm);

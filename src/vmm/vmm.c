@@ -262,7 +262,7 @@ int smolvm_vmm_start(struct smolvm_vmm *vmm, struct smolvm_error *err)
 	}
 	pthread_mutex_lock(&vmm->lock);
 	if (vmm->want == VMM_WANT_WAIT)
-		vcpus_set(vmm, VMM_WANT_RUN);
+		vcpus_set(vmm, vmm->config.paused ? VMM_WANT_PAUSE : VMM_WANT_RUN);
 	pthread_mutex_unlock(&vmm->lock);
 	return 0;
 }

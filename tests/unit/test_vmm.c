@@ -524,6 +524,36 @@ static void test_pause(void **state)
 	smolvm_vmm_destroy(vmm);
 }
 
+/* Every thread is there, and none has entered the guest. */
+static void test_start_paused(void **state)
+{
+	unsigned int turns = 0;
+	struct fake_guest guest = { .script = busy, .ctx = &turns };
+	struct smolvm_vmm_config config = { .cpus = 2, .paused = 1 };
+	unsigned int before = count_entries("/proc/self/task");
+	struct smolvm_vmm *vmm = start(config, &guest);
+	struct smolvm_vmm_timeline t;
+
+	assert_true(count_entries("/proc/self/task") >= before + 3);
+	assert_int_equal(smolvm_vmm_pause(vmm, &err), 0);
+	poll(NULL, 0, 20);
+	smolvm_vmm_timeline(vmm, &t);
+	assert_int_equal(t.run, 0);
+	assert_int_equal(turns, 0);
+	assert_int_equal(smolvm_vmm_resume(vmm, &err), 0);
+	while (__atomic_load_n(&turns, __ATOMIC_SEQ_CST) < 100)
+		sched_yield();
+	smolvm_vmm_timeline(vmm, &t);
+	assert_true(t.run >= t.loaded && t.loaded > 0);
+	smolvm_vmm_destroy(vmm);
+	/* One that never ran ends as well. */
+	vmm = start(config, &guest);
+	smolvm_vmm_stop(vmm);
+	assert_int_equal(finish(vmm).reason, SMOLVM_VMM_STOPPED);
+	assert_int_equal(smolvm_vmm_resume(vmm, &err), -ESRCH);
+	smolvm_vmm_destroy(vmm);
+}
+
 static void *pauser(void *arg)
 {
 	struct smolvm_vmm *vmm = arg;
@@ -881,6 +911,7 @@ int main(void)
 		cmocka_unit_test(test_serial_blocked),
 		cmocka_unit_test(test_serial_driver),
 		cmocka_unit_test(test_pause),
+		cmocka_unit_test(test_start_paused),
 		cmocka_unit_test(test_from_many_threads),
 		cmocka_unit_test(test_wait_for_nothing),
 		cmocka_unit_test(test_two_machines),
