@@ -32,7 +32,7 @@ fi
 # that programs look for.
 make_root() { # FOLDER
 	local name
-	mkdir -p "$1"/{usr,etc,proc,sys,dev,tmp,run,root,var/tmp,home}
+	mkdir -p "$1"/{usr,etc,proc,sys,dev,tmp,run,root,var/tmp,home,mnt}
 	for name in bin sbin lib lib64; do
 		[ -L "/$name" ] || die "/$name is no link into /usr on this host"
 		ln -sfn "usr/$name" "$1/$name"
