@@ -108,6 +108,47 @@ static bool has_entry(int fd, const Elf64_Ehdr *elf)
 }
 #endif
 
+/* Whether all of the ELF file's segments are in it, which has @bytes. */
+static bool is_whole(int fd, const Elf64_Ehdr *elf, uint64_t bytes)
+{
+	if (elf->e_phoff > bytes || elf->e_phentsize != sizeof(Elf64_Phdr))
+		return elf->e_phoff <= bytes;
+	for (unsigned int i = 0; i < elf->e_phnum && i < SEGMENTS_MAX; i++) {
+		off_t at = (off_t)(elf->e_phoff + i * sizeof(Elf64_Phdr));
+		Elf64_Phdr segment;
+
+		if (fd_pread_full(fd, &segment, sizeof(segment), at) != (ssize_t)sizeof(segment) ||
+		    segment.p_offset > bytes || segment.p_filesz > bytes - segment.p_offset)
+			return false;
+	}
+	return true;
+}
+
+static int check_elf(int fd, const Elf64_Ehdr *elf, uint64_t bytes, const char *path,
+		     struct smolvm_error *err)
+{
+	const char *what = NULL;
+
+	if (bytes < sizeof(*elf))
+		return err_set(err, EINVAL, "the kernel %s is truncated", path);
+	if (elf->e_machine != HOST_MACHINE)
+		return err_set(err, EINVAL, "the kernel %s is for another kind of machine", path);
+	if (elf->e_ident[EI_CLASS] != ELFCLASS64)
+		what = "is a 32-bit one; a 64-bit one is needed";
+	else if (elf->e_type != ET_EXEC && elf->e_type != ET_DYN)
+		what = "is an object file";
+	else if (!is_whole(fd, elf, bytes))
+		what = "is truncated";
+	if (what)
+		return err_set(err, EINVAL, "the kernel %s %s", path, what);
+	if (!has_entry(fd, elf))
+		return err_set(err, EINVAL,
+			       "%s is no kernel that can be booted directly: it has no PVH entry "
+			       "point (CONFIG_PVH=y)",
+			       path);
+	return 0;
+}
+
 int kernel_check(const char *path, struct smolvm_error *err)
 {
 	AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -119,24 +160,15 @@ int kernel_check(const char *path, struct smolvm_error *err)
 		return err_sys(err, "cannot open the kernel %s", path);
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return err_set(err, EINVAL, "the kernel %s is not a regular file", path);
+	if (st.st_size == 0)
+		return err_set(err, EINVAL, "the kernel %s is an empty file", path);
 	if (st.st_size > KERNEL_BYTES_MAX)
 		return err_set(err, EFBIG, "the kernel %s is larger than 1 GiB", path);
 	if (fd_read_full(fd, head, sizeof(head)) < 0)
 		return err_sys(err, "cannot read the kernel %s", path);
 	memcpy(&elf, head, sizeof(elf));
-	if (!memcmp(elf.e_ident, ELFMAG, SELFMAG)) {
-		if (elf.e_ident[EI_CLASS] != ELFCLASS64 || elf.e_machine != HOST_MACHINE)
-			return err_set(err, EINVAL, "the kernel %s is for another kind of machine",
-				       path);
-		if (elf.e_type != ET_EXEC && elf.e_type != ET_DYN)
-			return err_set(err, EINVAL, "%s is an object file and no kernel", path);
-		if (!has_entry(fd, &elf))
-			return err_set(err, EINVAL,
-				       "%s is no kernel that can be booted directly: "
-				       "it has no PVH entry point (CONFIG_PVH=y)",
-				       path);
-		return 0;
-	}
+	if (!memcmp(elf.e_ident, ELFMAG, SELFMAG))
+		return check_elf(fd, &elf, (uint64_t)st.st_size, path, err);
 	if (!is_bzimage(head))
 		return err_set(err, EINVAL, "%s is no kernel: a vmlinux (ELF) or bzImage is needed",
 			       path);

@@ -261,7 +261,8 @@ static int checked(const struct vmlinux *kernel, size_t len)
 	assert_int_equal(fd_write_all(fd, kernel, len), 0);
 	rc = kernel_check(path, &err);
 	if (rc < 0)
-		assert_non_null(strstr(err.message, "is no kernel that can be booted directly"));
+		assert_true(strstr(err.message, "is no kernel that can be booted directly") ||
+			    strstr(err.message, "is truncated"));
 	return rc;
 }
 
@@ -293,7 +294,8 @@ static void a_kernel_says_where_to_enter_it(void **state)
 	kernel.segments[1].p_align = 8;
 	assert_int_equal(checked(&kernel, sizeof(kernel)), 0);
 	kernel.segments[1].p_filesz = UINT64_MAX;
-	assert_int_equal(checked(&kernel, sizeof(kernel)), 0);
+	assert_int_equal(checked(&kernel, sizeof(kernel)), -EINVAL);
+	kernel = pvh_kernel();
 	assert_int_equal(checked(&kernel, sizeof(kernel) - 1), -EINVAL);
 	assert_int_equal(checked(&kernel, offsetof(struct vmlinux, segments[1])), -EINVAL);
 	for (size_t i = 0; i < sizeof(spoilt) / sizeof(*spoilt); i++) {
