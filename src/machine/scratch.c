@@ -143,6 +143,17 @@ static void drop_templates(const char *dir)
 		closedir(d);
 }
 
+/* A template that a power cut has left half written is none. Return: a descriptor or -1. */
+static int open_whole(const char *path, unsigned int mib)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct stat st;
+
+	if (fd >= 0 && (fstat(fd, &st) < 0 || st.st_size != (off_t)mib << 20))
+		fd_close(&fd);
+	return fd;
+}
+
 /* Return: a descriptor of the template of that size, made when missing. */
 static int open_template(const struct smolvm *s, unsigned int mib, struct smolvm_error *err)
 {
@@ -155,7 +166,7 @@ static int open_template(const struct smolvm *s, unsigned int mib, struct smolvm
 	path = path_join(store_scratch_dir(s), name);
 	if (!path)
 		return err_nomem(err);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = open_whole(path, mib);
 	if (fd >= 0)
 		return fd;
 	rc = temp_create(s->tmp_dir, &temp, &temp_fd);
