@@ -114,7 +114,7 @@ int choose_backend(const struct smolvm *s, const char *name, const struct backen
 			*ret_probe = probe;
 			return 0;
 		}
-		err_set(err, ENOENT, "%s", probe.text);
+		err_set(err, ENOENT, "backend %s: %s", (*b)->name, probe.text);
 	}
 	return -ENOENT;
 }
