@@ -56,7 +56,7 @@ _built = {}
 
 def program(name):
     """The path of one of the bench's own programs, built at its first use."""
-    made = os.path.join(os.environ.get("SMOLVM_BENCH_PROGRAMS", ""), name)
+    made = os.path.join(os.environ.get("SMOLVM_BENCH_PROGRAMS", "/nowhere"), name)
     if os.access(made, os.X_OK):
         return made
     if name not in _built:
