@@ -186,20 +186,23 @@ class Parser:
             del self.notes[:-400]
 
     def result(self, m):
-        name = "%s/%s: %s" % (self.program.suite, self.program.name, m.group(3) or m.group(2))
+        skipped = (m.group(4) or "").upper() == "SKIP"
+        name, why = m.group(3) or m.group(2), m.group(5)
+        if m.group(1) and skipped:      # cmocka's way: the name comes last, the reason before it
+            name, why = why, self.notes[-1].removeprefix("# ") if self.notes else ""
+        name = "%s/%s: %s" % (self.program.suite, self.program.name, name)
         self.results += 1
-        if m.group(1):
+        if m.group(1) and not skipped:
             self.failed += 1
             self.pending = name
             return
-        skipped = (m.group(4) or "").upper() == "SKIP"
         with lock:
             if skipped:
                 count.skipped += 1
             else:
                 count.passed += 1
         if skipped:
-            say("skipped  %s (%s)" % (name, m.group(5) or "no reason given"))
+            say("skipped  %s (%s)" % (name, why or "no reason given"))
         elif self.verbose:
             say("ok       %s" % name)
         self.notes = []

@@ -24,6 +24,7 @@ CASES = [
     ("a test that fails", "echo not ok 1 - a; echo 1..1", (0, 1, 0)),
     ("a failure although the exit code is 0", "echo ok 1; echo not ok 2; echo 1..2", (1, 1, 0)),
     ("a skipped test", "echo 'ok 1 - a # SKIP why'; echo 1..1", (0, 0, 1)),
+    ("a skipped test of cmocka's", "echo why; echo 'not ok 1 # SKIP a'; echo 1..1", (0, 0, 1)),
     ("a program that only fails", "exit 3", (0, 1, 0)),
     ("a program that crashes after its tests", "echo ok 1; kill -SEGV $$", (1, 1, 0)),
     ("a program that says nothing", "true", (0, 1, 0)),

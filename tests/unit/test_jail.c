@@ -346,8 +346,7 @@ static void child(const struct attempt *a, unsigned int skip, struct jail_death 
 	if (jail_enter(&jail, &config, NULL) < 0)
 		_exit(SETUP_FAILED);
 	if (!(skip & 1u << a->layer) && !jail.layers[a->layer].on) {
-		if (write(2, jail.layers[a->layer].text, strlen(jail.layers[a->layer].text)) < 0)
-			_exit(SETUP_FAILED);
+		dprintf(2, "# %s\n", jail.layers[a->layer].text);
 		_exit(LAYER_OFF);
 	}
 	if (a->kind != NO_KIND && jail_thread(&jail, (enum jail_kind)a->kind) < 0)
