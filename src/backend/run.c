@@ -19,7 +19,7 @@ static const struct backend_runner *const runners[] = {
 
 const struct backend_runner *backend_runner_find(const char *name)
 {
-	for (size_t i = 0; i < sizeof(runners) / sizeof(*runners); i++)
+	for (size_t i = 0; i < sizeof(runners) / sizeof(runners[0]); i++)
 		if (!strcmp(runners[i]->name, name))
 			return runners[i];
 	return NULL;

@@ -159,7 +159,7 @@ static void data_advance(struct fileserver_data *d, size_t n)
 		d->iov++;
 		d->n--;
 	}
-	if (n) {
+	if (d->n) {
 		d->iov->iov_base = (uint8_t *)d->iov->iov_base + n;
 		d->iov->iov_len -= n;
 	}
