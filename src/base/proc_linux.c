@@ -25,11 +25,21 @@
 
 extern char **environ;
 
+/* A copy of @fd at @from or above. Return: it, or -1; where the limit is below that, EMFILE. */
+static int copy_above(int fd, int from)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, from);
+
+	if (copy < 0 && errno == EINVAL)
+		errno = EMFILE;
+	return copy;
+}
+
 /* In the child: only async-signal-safe calls from here on. */
 static int child_fds(const struct proc_config *c, int report_fd)
 {
 	int moved[FDS_MAX];
-	int null_fd = fcntl(open("/dev/null", O_RDWR), F_DUPFD_CLOEXEC, FD_ABOVE);
+	int null_fd = copy_above(open("/dev/null", O_RDWR), FD_ABOVE);
 	bool std[3] = { false, false, false };
 
 	if (null_fd < 0)
@@ -37,7 +47,7 @@ static int child_fds(const struct proc_config *c, int report_fd)
 	for (size_t i = 0; i < c->n_fds; i++) {
 		int from = c->fds[i].from < 0 ? null_fd : c->fds[i].from;
 
-		moved[i] = fcntl(from, F_DUPFD_CLOEXEC, FD_ABOVE);
+		moved[i] = copy_above(from, FD_ABOVE);
 		if (moved[i] < 0)
 			return -errno;
 	}
@@ -129,6 +139,12 @@ static pid_t fork_child(const struct proc_config *c, int report_fd)
 	return pid;
 }
 
+static int cannot_start(const struct proc_config *c, int error, struct smolvm_error *err)
+{
+	return err_set(err, error, "cannot start %s: %s%s", c->path, strerror(error),
+		       error == EMFILE ? "; raise the limit with 'ulimit -n'" : "");
+}
+
 int proc_spawn(const struct proc_config *c, pid_t *ret_pid, int *ret_pidfd,
 	       struct smolvm_error *err)
 {
@@ -141,9 +157,9 @@ int proc_spawn(const struct proc_config *c, pid_t *ret_pid, int *ret_pidfd,
 		return e;
 	if (pipe2(report, O_CLOEXEC) < 0)
 		return err_sys(err, "cannot start %s", c->path);
-	high = fcntl(report[1], F_DUPFD_CLOEXEC, 2 * FD_ABOVE + FDS_MAX);
+	high = copy_above(report[1], 2 * FD_ABOVE + FDS_MAX);
 	if (high < 0)
-		high = fcntl(report[1], F_DUPFD_CLOEXEC, FD_ABOVE);
+		high = copy_above(report[1], FD_ABOVE);
 	close(report[1]);
 	pid = high < 0 ? -1 : fork_child(c, high);
 	e = errno;
@@ -151,7 +167,7 @@ int proc_spawn(const struct proc_config *c, pid_t *ret_pid, int *ret_pidfd,
 		close(high);
 	if (pid < 0) {
 		close(report[0]);
-		return err_set(err, e, "cannot start %s: %s", c->path, strerror(e));
+		return cannot_start(c, e, err);
 	}
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	e = pidfd < 0 ? errno : 0;
@@ -164,7 +180,7 @@ int proc_spawn(const struct proc_config *c, pid_t *ret_pid, int *ret_pidfd,
 			close(pidfd);
 		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 			;
-		return err_set(err, e, "cannot start %s: %s", c->path, strerror(e));
+		return cannot_start(c, e, err);
 	}
 	fd_set_cloexec(pidfd, 1);
 	*ret_pid = pid;

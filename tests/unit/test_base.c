@@ -753,7 +753,7 @@ static void spawn_at_the_limit(void **state)
 	assert_int_equal(sh_with("exit 0", NULL, 0), 0);
 	few.rlim_cur = 128;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
-	assert_true(sh_with("exit 0", NULL, 0) < 0);
+	assert_int_equal(sh_with("exit 0", NULL, 0), -EMFILE);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
 }
 
