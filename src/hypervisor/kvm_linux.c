@@ -213,8 +213,11 @@ static int kvm_map(struct hv *hv, unsigned int slot, uint64_t gpa, void *hva, ui
 			       (unsigned long long)bytes, (unsigned long long)gpa);
 	rc = kvm_ioctl(hv->vm, KVM_SET_USER_MEMORY_REGION, &region);
 	if (rc < 0)
-		return err_set(err, -rc, "KVM refuses 0x%llx bytes of memory at 0x%llx: %s",
-			       (unsigned long long)bytes, (unsigned long long)gpa, strerror(-rc));
+		return err_set(err, -rc, "KVM refuses %llu MiB of memory at 0x%llx: %s%s",
+			       (unsigned long long)bytes >> 20, (unsigned long long)gpa,
+			       strerror(-rc),
+			       rc == -EINVAL ? "; it may be more than this processor can address"
+					     : "");
 	return 0;
 }
 
