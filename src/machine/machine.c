@@ -122,7 +122,7 @@ static int next_message(struct smolvm_machine *m, int wait_ms, int64_t *ret_ns)
 		if (n > 0)
 			buf_commit(&m->control_in, (size_t)n);
 		else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-			lost(m, "smolvm-vmm was killed");
+			lost(m, "smolvm-vmm was killed; was the host out of memory?");
 		len = msg_parse(buf_peek(&m->control_in), m->control_in.len, CONTROL_BODY_MAX,
 				&msg);
 	}
