@@ -212,7 +212,7 @@ static void builtin_ended(struct backend_vm *vm, struct backend_end *ret)
 	*ret = (struct backend_end){ 0 };
 	if (smolvm_vmm_wait(b->vmm, 0, &end, NULL) < 0)
 		end.reason = SMOLVM_VMM_FAILED;
-	/* Our kernel restarts by a triple fault: whoever asks knows whether it said that it would. */
+	/* Our kernel restarts by a triple fault: the caller knows whether it said that it would. */
 	ret->failed = end.reason == SMOLVM_VMM_FAILED || end.reason == SMOLVM_VMM_HALTED ||
 		      end.reason == SMOLVM_VMM_TRIPLE_FAULT;
 	snprintf(ret->text, sizeof(ret->text), "%s%s",

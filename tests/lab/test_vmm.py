@@ -7,9 +7,9 @@ What has no way through the command line is in vmm_cases.c. How machines end whe
 is in tests/boot/test_ends.py, which runs here as well.
 """
 
+import os
 import struct
 import sys
-import os
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "boot"))
 
@@ -72,6 +72,16 @@ def a_kernel_that_is_none(t):
     for path in ("/dev/zero", t.folder("d")):
         boot(t, path).fails(125, "kernel", path, "not a regular file")
     boot(t, t.path("none")).fails(125, "kernel", t.path("none"))
+    os.mkfifo(t.path("fifo"))
+    boot(t, t.path("fifo")).fails(125, "kernel", "not a regular file")
+
+
+@test()
+def a_kernel_that_may_not_be_read(t):
+    need_root()
+    secret = t.write("secret", elf(), 0o600)
+    t.become_nobody()
+    boot(t, secret).fails(125, "kernel", secret, "permission")
 
 
 @test()
@@ -118,6 +128,26 @@ def memory_that_cannot_be_had(t):
     r = t.run("sandbox", "run", "--mem", "1g", "--", "true",
               prefix=("sh", "-c", 'ulimit -v 500000; exec "$@"', "sh"))
     r.fails(125, "1024 MiB", "memory", "ulimit -v")
+    # The lab's processor has 40 bits of addresses.
+    t.sandbox("--mem", "8192g", "--", "true").fails(125, "memory", "processor")
+
+
+@test()
+def descriptors_that_cannot_be_had(t):
+    for n in (16, 64):
+        r = t.run("sandbox", "run", "--", "true",
+                  prefix=("sh", "-c", 'ulimit -n %d; exec "$@"' % n, "sh"))
+        r.fails(125, "too many open files", "ulimit -n")
+
+
+@test()
+def more_folders_than_devices(t):
+    volumes = []
+    for i in range(40):
+        volumes += ["-v", t.folder("v/%d" % i) + ":/v/%d" % i]
+        t.write("v/%d/f" % i, "%d\n" % i)
+    r = t.sandbox(*volumes, "--", "sh", "-c", "cat /v/*/f | sort -n")
+    r.gives(0, b"".join(b"%d\n" % i for i in range(40)), b"")
 
 
 # ---- processors ------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ int main(void)
 		bytes = lseek(disk, 0, SEEK_END);
 	for (unsigned long n = 1;; n++) {
 		if (disk >= 0) {
-			/* Other places each time: what is in the host's cache may be had for ever. */
+			/* Other places each time: what the host has in its cache stays. */
 			at = (off_t)(n * BLOCK) % (bytes / 4);
 			first = try_read(disk, block, 0);
 			last = try_read(disk, block, bytes - BLOCK - at);
