@@ -340,6 +340,18 @@ struct smolvm_machine_boot {
 /** smolvm_machine_boot() - of a machine that has been started. */
 void smolvm_machine_boot(const struct smolvm_machine *m, struct smolvm_machine_boot *ret);
 
+struct smolvm_vmm_counters; /* <smolvm/vmm.h> */
+
+/**
+ * smolvm_machine_counters() - what a machine has done until now: exits by kind, requests and bytes
+ * of its devices. Any thread; waits for the machine's process, 5 s at most.
+ *
+ * Errors: -ENOTSUP (this backend does not count), -ETIMEDOUT; negative errno as told by the
+ * machine's end, when it has ended.
+ */
+int smolvm_machine_counters(struct smolvm_machine *m, struct smolvm_vmm_counters *ret,
+			    struct smolvm_error *err);
+
 /* ---------------------------------------------------------------- commands */
 
 /**

@@ -251,15 +251,13 @@ static int builtin_folder_user(struct backend_vm *vm, unsigned int number, uint3
 static void builtin_stats(struct backend_vm *vm, struct backend_stats *ret)
 {
 	struct builtin *b = vm->priv;
-	struct smolvm_vmm_counters counters;
 	struct smolvm_vmm_timeline timeline;
 
-	smolvm_vmm_counters(b->vmm, &counters);
+	smolvm_vmm_counters(b->vmm, &ret->counters);
 	smolvm_vmm_timeline(b->vmm, &timeline);
-	*ret = (struct backend_stats){ .exits = counters.exits,
-				       .loaded = timeline.loaded,
-				       .run = timeline.run,
-				       .driver = timeline.driver };
+	ret->loaded = timeline.loaded;
+	ret->run = timeline.run;
+	ret->driver = timeline.driver;
 }
 
 const struct backend_runner backend_run_builtin = {

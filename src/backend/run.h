@@ -118,11 +118,11 @@ struct backend_end {
 
 /**
  * struct backend_stats - what it took to get here; zeroes where that is not known.
- * @exits: times that virtual CPUs came back from the guest. The others are CLOCK_MONOTONIC ns:
+ * @counters: see smolvm/vmm.h. The others are CLOCK_MONOTONIC ns:
  * @loaded: the kernel is in memory, @run: the guest runs, @driver: it has set up a first device.
  */
 struct backend_stats {
-	uint64_t exits;
+	struct smolvm_vmm_counters counters;
 	int64_t loaded, run, driver;
 };
 

@@ -251,6 +251,8 @@ static int sandbox_run(const struct command *c, void *values, const struct argum
 	if (!r) {
 		started = true;
 		r = run_command(&run);
+		if (run.v->timing)
+			run_timing_counters(&run.timing, run.machine);
 	}
 	status = conclude(&run, r, started);
 	run_fini(&run);

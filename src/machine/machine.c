@@ -38,6 +38,7 @@
 #define CONTROL_BODY_MAX 4096
 #define START_TIMEOUT_MS (VMM_BOOT_TIMEOUT_MS + 5000)
 #define DESTROY_TIMEOUT_MS 15000
+#define COUNTERS_TIMEOUT_MS 5000
 #define LISTEN_BACKLOG 64
 
 /**
@@ -93,6 +94,14 @@ static void take_hello(struct smolvm_machine *m, const struct msg *msg)
 	m->boot.driver_ns = driver - run;
 }
 
+static void take_counters(struct smolvm_machine *m, const struct msg *msg)
+{
+	uint64_t *counters = (uint64_t *)&m->counters;
+
+	for (size_t i = 0; msg->len == sizeof(m->counters) && i < msg->len; i += sizeof(*counters))
+		counters[i / sizeof(*counters)] = get_le64(msg->body + i);
+}
+
 static void lost(struct smolvm_machine *m, const char *why)
 {
 	m->ended = true;
@@ -139,6 +148,8 @@ static int next_message(struct smolvm_machine *m, int wait_ms, int64_t *ret_ns)
 		m->spawned_ns = *ret_ns;
 	else if (type == VMM_HELLO)
 		take_hello(m, &msg);
+	else if (type == VMM_COUNTERS)
+		take_counters(m, &msg);
 	buf_drop(&m->control_in, (size_t)len);
 	return type;
 }
@@ -154,6 +165,28 @@ int machine_ended(struct smolvm_machine *m, int wait_ms, struct smolvm_error *er
 	if (m->ended)
 		rc = err_set(err, m->ended_errno, "the machine ended: %s", m->ended_text);
 	pthread_mutex_unlock(&m->lock);
+	return rc;
+}
+
+int smolvm_machine_counters(struct smolvm_machine *m, struct smolvm_vmm_counters *ret,
+			    struct smolvm_error *err)
+{
+	int64_t ns, end = clock_ms() + COUNTERS_TIMEOUT_MS, left = COUNTERS_TIMEOUT_MS;
+	uint8_t header[MSG_HEADER];
+	int rc, type = 0;
+
+	msg_header(header, VMM_COUNT, 0);
+	pthread_mutex_lock(&m->lock);
+	if (!m->ended && send(m->control_fd, header, sizeof(header), MSG_NOSIGNAL) >= 0)
+		for (; !m->ended && type != VMM_COUNTERS && left > 0; left = end - clock_ms())
+			type = next_message(m, (int)left, &ns);
+	*ret = m->counters;
+	pthread_mutex_unlock(&m->lock);
+	rc = type == VMM_COUNTERS ? 0 : machine_ended(m, 0, err);
+	if (rc == 0 && type != VMM_COUNTERS)
+		rc = err_set(err, ETIMEDOUT, "the machine's process does not answer");
+	if (rc == 0 && !ret->exits)
+		rc = err_set(err, ENOTSUP, "this machine's backend does not count");
 	return rc;
 }
 

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include <smolvm/smolvm.h>
+#include <smolvm/vmm.h>
 
 #include "backend/backend.h"
 #include "base/buf.h"
@@ -29,6 +30,7 @@ struct smolvm_machine {
 	int64_t phase_ns[SMOLVM_PHASES];
 	int64_t spawned_ns;
 	struct smolvm_machine_boot boot;
+	struct smolvm_vmm_counters counters;
 	pthread_mutex_t lock;
 	struct buf control_in;
 	bool ended;

@@ -30,9 +30,11 @@ enum vmm_fd {
 
 enum vmm_msg {
 	VMM_SPEC = 1,     /* to smolvm-vmm: TLV of enum vmm_key */
+	VMM_COUNT,        /* to it, empty: asks for VMM_COUNTERS */
 	VMM_SPAWNED = 64, /* from it: u64 CLOCK_MONOTONIC ns: the hypervisor has been started */
 	VMM_HELLO,        /* the agent has greeted: VMM_HELLO_BODY */
 	VMM_READY,        /* u64 ns: commands can be run */
+	VMM_COUNTERS,     /* u64 each: the members of struct smolvm_vmm_counters */
 	VMM_ENDED, /* TLV of enum failure_key: the machine has ended, and why; the last one */
 };
 

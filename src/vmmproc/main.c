@@ -96,11 +96,24 @@ static void tell_hello(struct vmm *v)
 	if (v->runner->stats)
 		v->runner->stats(&v->vm, &stats);
 	put_le64(body, (uint64_t)clock_ns());
-	put_le64(body + 8, stats.exits);
+	put_le64(body + 8, stats.counters.exits);
 	put_le64(body + 16, (uint64_t)stats.loaded);
 	put_le64(body + 24, (uint64_t)stats.run);
 	put_le64(body + 32, (uint64_t)stats.driver);
 	tell(VMM_HELLO, body, sizeof(body));
+}
+
+static void tell_counters(struct vmm *v)
+{
+	struct backend_stats stats = { 0 };
+	const uint64_t *counters = (const uint64_t *)&stats.counters;
+	uint8_t body[sizeof(stats.counters)];
+
+	if (v->runner->stats)
+		v->runner->stats(&v->vm, &stats);
+	for (size_t i = 0; i < sizeof(body); i += sizeof(*counters))
+		put_le64(body + i, counters[i / sizeof(*counters)]);
+	tell(VMM_COUNTERS, body, sizeof(body));
 }
 
 void vmmproc_greeted(struct vmm *v)
@@ -118,13 +131,17 @@ void vmmproc_ready(struct vmm *v)
 
 /* ---- events ---- */
 
+/* The client asks for the counters, or is gone. */
 static void on_control(struct loop_watch *w, unsigned int events)
 {
-	char c[64];
-	ssize_t n = read(w->fd, c, sizeof(c));
+	uint8_t header[MSG_HEADER];
+	struct msg m;
+	ssize_t n = read(w->fd, header, sizeof(header));
 
 	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 		vmmproc_end(w->ctx, ECANCELED, "its owner is gone");
+	else if (n > 0 && msg_parse(header, (size_t)n, 0, &m) > 0 && m.type == VMM_COUNT)
+		tell_counters(w->ctx);
 }
 
 static void on_signal(struct loop_watch *w, unsigned int events)

@@ -352,6 +352,23 @@ def timing_shows_where_time_goes(t):
 
 
 @test()
+def timing_counts_what_the_machine_did(t):
+    os.makedirs(t.folder("a"), exist_ok=True)
+    found = json.loads(t.sandbox("--timing=json", "-v", t.path("a") + ":/a", "--", "sh", "-c",
+                                 "head -c 300000 /dev/zero >/a/f").gives(0, b"").err)
+    check(found["total_ms"] > found["exec_ms"] > 0, "%s" % found)
+    if BACKEND != "builtin":
+        check("counters" not in found, "counters of QEMU: %s" % found)
+        return
+    n = found["counters"]
+    same(n["exits_all"], sum(n["exits_" + kind] for kind in (
+        "mmio", "io", "halt", "interrupted", "other")), "exits")
+    check(n["exits_all"] >= found["exits"] > 0, "%s" % found)
+    check(n["fs_bytes"] >= 300000 and n["disk_requests"] > 0 and n["vsock_bytes"] > 0, "%s" % n)
+    same(n["device_errors"], 0, "devices that failed")
+
+
+@test()
 def takes_a_kernel_of_the_users(t):
     copy = shutil.copy(os.path.join(BUILD, "vmlinux"), t.path("my-kernel"))
     t.sandbox("--kernel", copy, "--", "echo", "up").gives(0, b"up\n")
