@@ -257,6 +257,9 @@ static void balloon_activate(struct virtio_device *d)
 	for (unsigned int i = 0; i < d->env->mem->n_regions; i++)
 		b->pages += d->env->mem->regions[i].bytes >> PAGE_SHIFT;
 	b->reporting = 0;
+	/* Linux gives the first buffer, and says so, before DRIVER_OK: that went unheard. */
+	if (virtio_has(d, F_STATS_VQ))
+		virtio_again(d, QUEUE_STATS);
 	if (!virtio_has(d, F_REPORTING))
 		return;
 	for (unsigned int i = QUEUE_REPORTING_FIRST + virtio_has(d, F_STATS_VQ); i < QUEUES; i++)
