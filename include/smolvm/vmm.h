@@ -278,6 +278,24 @@ int smolvm_vmm_vsock_connect(struct smolvm_vmm *vmm, uint32_t port, int fd, cons
  */
 int smolvm_vmm_balloon(struct smolvm_vmm *vmm, unsigned int mib, struct smolvm_error *err);
 
+/**
+ * struct smolvm_vmm_memory - what the guest's balloon driver says of its memory, in bytes; the
+ * last two are counts. UINT64_MAX: not said.
+ * @free_bytes: of nobody; @available_bytes: to be had without swapping; @cached_bytes: files'.
+ */
+struct smolvm_vmm_memory {
+	uint64_t total_bytes, free_bytes, available_bytes, cached_bytes;
+	uint64_t swapped_in_bytes, swapped_out_bytes;
+	uint64_t major_faults, minor_faults;
+};
+
+/**
+ * smolvm_vmm_memory() - what the guest said last; it is asked to speak again, for the next call.
+ * Errors: -ENODEV (no balloon).
+ */
+int smolvm_vmm_memory(struct smolvm_vmm *vmm, struct smolvm_vmm_memory *ret,
+		      struct smolvm_error *err);
+
 /* ---------------------------------------------------------------- what it has done */
 
 /**

@@ -553,9 +553,10 @@ int vsock_create(struct virtio_device **ret, struct virtio_env *env,
 		return err_nomem(err);
 	v->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (v->wake_fd < 0) {
-		err_sys(err, "cannot make an eventfd");
+		int rc = err_sys(err, "cannot make an eventfd");
+
 		free(v);
-		return -errno;
+		return rc;
 	}
 	virtio_init(&v->d, &ops, env, 0, QUEUES);
 	v->config = *config;

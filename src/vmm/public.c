@@ -14,6 +14,18 @@
 #define CID_HOST      2u
 #define TAG_MAX	      36u
 
+/* Tags of the balloon's statistics (virtio 1.2 §5.5.6.4). */
+enum {
+	STAT_SWAP_IN,
+	STAT_SWAP_OUT,
+	STAT_MAJOR_FAULTS,
+	STAT_MINOR_FAULTS,
+	STAT_FREE,
+	STAT_TOTAL,
+	STAT_AVAILABLE,
+	STAT_CACHES,
+};
+
 int smolvm_vmm_create(struct smolvm_vmm **ret, const struct smolvm_vmm_config *config,
 		      struct smolvm_error *err)
 {
@@ -175,5 +187,26 @@ int smolvm_vmm_balloon(struct smolvm_vmm *vmm, unsigned int mib, struct smolvm_e
 		return err_set(err, EINVAL, "the guest has %u MiB and cannot give up %u",
 			       vmm->config.memory_mib, mib);
 	balloon_set(vmm->balloon, mib * PAGES_PER_MIB);
+	return 0;
+}
+
+int smolvm_vmm_memory(struct smolvm_vmm *vmm, struct smolvm_vmm_memory *ret,
+		      struct smolvm_error *err)
+{
+	uint64_t stats[BALLOON_STATS];
+
+	if (!vmm->balloon)
+		return err_set(err, ENODEV, "the machine has no balloon");
+	balloon_stats(vmm->balloon, stats);
+	*ret = (struct smolvm_vmm_memory){
+		.total_bytes = stats[STAT_TOTAL],
+		.free_bytes = stats[STAT_FREE],
+		.available_bytes = stats[STAT_AVAILABLE],
+		.cached_bytes = stats[STAT_CACHES],
+		.swapped_in_bytes = stats[STAT_SWAP_IN],
+		.swapped_out_bytes = stats[STAT_SWAP_OUT],
+		.major_faults = stats[STAT_MAJOR_FAULTS],
+		.minor_faults = stats[STAT_MINOR_FAULTS],
+	};
 	return 0;
 }

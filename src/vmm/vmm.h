@@ -59,7 +59,6 @@ struct device {
 	struct virtio_mmio mmio;
 	unsigned int gsi;
 	int irq_fd;
-	bool has_mmio;
 	char tag[40];
 };
 

@@ -240,11 +240,13 @@ static void paused_it_stands_still(void **state)
 static void the_balloon_takes_and_gives(void **state)
 {
 	struct smolvm_vmm_counters c;
+	struct smolvm_vmm_memory m;
 	unsigned long before;
 	struct guest g;
 
 	guest_create(&g, 256);
 	assert_int_equal(smolvm_vmm_balloon(g.vmm, 1, &err), -ENODEV);
+	assert_int_equal(smolvm_vmm_memory(g.vmm, &m, &err), -ENODEV);
 	NEED(smolvm_vmm_add_balloon(g.vmm, &err));
 	guest_start(&g);
 	before = g.tick.free_kib;
@@ -252,6 +254,9 @@ static void the_balloon_takes_and_gives(void **state)
 	NEED(smolvm_vmm_balloon(g.vmm, 100, &err));
 	UNTIL(&g, g.tick.free_kib < before - 90 * 1024);
 	UNTIL(&g, (smolvm_vmm_counters(g.vmm, &c), c.balloon_bytes == 100 * MIB));
+	/* It speaks when it is asked, and is asked by the question. */
+	UNTIL(&g, (smolvm_vmm_memory(g.vmm, &m, &err), m.total_bytes <= 256 * MIB));
+	assert_true(m.free_bytes < m.total_bytes && m.available_bytes < m.total_bytes);
 	NEED(smolvm_vmm_balloon(g.vmm, 0, &err));
 	UNTIL(&g, g.tick.free_kib > before - 10 * 1024);
 	UNTIL(&g, (smolvm_vmm_counters(g.vmm, &c), c.balloon_bytes == 0));
