@@ -54,8 +54,8 @@ test: deps-test programs kernel ## all tests
 lab: deps-test programs kernel ## what needs KVM, in a machine that has it (CMD='...': any command)
 	@if [ -n "$$CMD" ]; then tools/lab.sh sh -c "$$CMD"; else tests/run.py lab; fi
 
-lint: deps-test programs ## clang-tidy, cppcheck, shellcheck, our own checks, ASan + UBSan
-	@tests/run.py static lint asan
+lint: deps-test programs ## clang-tidy, cppcheck, shellcheck, our own checks, sanitizers
+	@tests/run.py static lint asan tsan
 
 fuzz: deps-test ## run each fuzz target for FUZZ_SECONDS (60)
 	@tools/fuzz.sh $(FUZZ_SECONDS)
@@ -77,4 +77,4 @@ install: ## install what "make" has built, under DESTDIR and PREFIX (/usr/local)
 	@echo "installed: $(DESTDIR)$(abspath $(PREFIX))/bin/smolvm"
 
 clean: ## remove what was built here (the guest kernel stays in its cache)
-	rm -rf $(BUILD) build-asan build-clang build-fuzz
+	rm -rf $(BUILD) build-asan build-clang build-fuzz build-tsan

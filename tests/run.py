@@ -72,10 +72,12 @@ def setting_up(suite, *steps):
     return []
 
 
-def meson_tests(suite, build, env=None):
+def meson_tests(suite, build, env=None, label="unit"):
     r = subprocess.run(["meson", "introspect", "--tests", build], cwd=ROOT, check=True,
                        stdout=subprocess.PIPE)
     for t in json.loads(r.stdout):
+        if not any(s.endswith(":" + label) for s in t["suite"]):
+            continue
         if t["protocol"] == "tap":
             yield Program(suite, t["name"], t["cmd"], {**t["env"], **(env or {})},
                           min(t["timeout"] or LIMIT_S, LIMIT_S))
@@ -96,16 +98,32 @@ def suite_unit():
         meson_tests("unit", BUILD)
 
 
-def suite_asan():
-    build = os.path.join(ROOT, "build-asan")
-    steps = []
+def sanitized(suite, sanitizers, env, label="unit"):
+    """The unit tests with this label in a build of their own, build-SUITE."""
+    build = os.path.join(ROOT, "build-" + suite)
+    steps, programs = [], []
     if not os.path.exists(os.path.join(build, "build.ninja")):
-        steps.append((["meson", "setup", build, "-Db_sanitize=address,undefined",
+        steps.append((["meson", "setup", build, "-Db_sanitize=" + sanitizers,
                        "-Db_lundef=false", "-Dbuildtype=debug", "-Doptimization=1"], {}))
-    steps.append((["ninja", "-C", build, "--quiet", "meson-test-prereq"], {}))
-    yield from setting_up("asan", *steps) or meson_tests("asan", build, {
+    steps.append((["ninja", "-C", build, "--quiet", "build.ninja"], {}))
+    failed = setting_up(suite, *steps)
+    if not failed:
+        programs = list(meson_tests(suite, build, env, label))
+        targets = [os.path.relpath(p.cmd[0], build) for p in programs]
+        failed = setting_up(suite, (["ninja", "-C", build, "--quiet"] + targets, {}))
+    return failed or programs
+
+
+def suite_asan():
+    return sanitized("asan", "address,undefined", {
         "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"})
+
+
+def suite_tsan():
+    """Data races, where threads share memory: devices and machines."""
+    return sanitized("tsan", "thread", {"TSAN_OPTIONS": "exitcode=66:second_deadlock_stack=1"},
+                     "device")
 
 
 def suite_lint():
@@ -151,7 +169,8 @@ def suite_lab():
 SUITES = {
     "static": suite_static, "unit": suite_unit, "cli": lambda: scripts("cli"),
     "conformance": lambda: scripts("conformance"), "boot": lambda: scripts("boot"),
-    "lab": suite_lab, "asan": suite_asan, "lint": suite_lint, "fuzz": suite_fuzz,
+    "lab": suite_lab, "asan": suite_asan, "tsan": suite_tsan, "lint": suite_lint,
+    "fuzz": suite_fuzz,
 }
 
 
