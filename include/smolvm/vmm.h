@@ -62,6 +62,8 @@ enum smolvm_vmm_thread {
  * @cpus:         1 to SMOLVM_VMM_CPUS_MAX and what the hypervisor takes; 0: 1.
  * @memory_mib:   0: 256. Reserved, not taken: the host gives a page as the guest touches it.
  * @huge_pages:   ask for 2 MiB pages (transparent; a host that has none free gives small ones).
+ * @shared_memory: the memory is a file without a name (memfd), which smolvm_vmm_memory_fd() gives
+ *                to whoever is to share it; otherwise it is this process's alone.
  * @kernel_fd:    an ELF vmlinux (PVH or 64-bit entry) or a bzImage; read by start(), and stays the
  *                caller's, who may close it after create(). On x86 it finds its processors by the
  *                MP table (Linux's CONFIG_X86_MPPARSE) and virtio devices by its command line
@@ -84,6 +86,7 @@ struct smolvm_vmm_config {
 	unsigned int cpus;
 	unsigned int memory_mib;
 	int huge_pages;
+	int shared_memory;
 	int kernel_fd;
 	const void *initramfs;
 	size_t initramfs_bytes;
@@ -105,6 +108,13 @@ struct smolvm_vmm_config {
  */
 int smolvm_vmm_create(struct smolvm_vmm **ret, const struct smolvm_vmm_config *config,
 		      struct smolvm_error *err);
+
+/**
+ * smolvm_vmm_memory_fd() - the file that is the guest's memory, with @shared_memory; it stays the
+ * machine's. The RAM below 3 GiB lies at offset 0, what is beyond (from guest physical address
+ * 4 GiB on) follows it. Return: the descriptor, or -ENODEV.
+ */
+int smolvm_vmm_memory_fd(const struct smolvm_vmm *vmm);
 
 /** smolvm_vmm_destroy() - stop it if it runs, and free everything. NULL is allowed. */
 void smolvm_vmm_destroy(struct smolvm_vmm *vmm);

@@ -127,8 +127,8 @@ const struct option_spec run_options[] = {
 	  .help = "say what is done, and show the guest kernel's messages" },
 	{ .name = "timing", .argument = "[=FORMAT]", .parse = option_word, AT(timing),
 	  .complete = COMPLETE_WORDS, .words = "table json",
-	  .help = "show where the time went, as a table or as json, on standard error; also what the "
-	  "machine counted (exits, requests, bytes), where its backend counts" },
+	  .help = "show where the time went, as a table or as json, on standard error; also what "
+	  "the machine counted (exits, requests, bytes), where its backend counts" },
 	{ 0 }
 };
 

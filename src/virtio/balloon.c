@@ -57,6 +57,8 @@ struct stat_entry {
  * @reporting: the queue of free page reports, or 0.
  * @stats_held: the guest's buffer @stats_head is with us.
  */
+/* syscalls (io): madvise(MADV_REMOVE) */
+
 struct balloon {
 	struct virtio_device d;
 	struct config config;
@@ -79,7 +81,10 @@ static uint64_t give_back(const struct balloon *b, void *p, uint64_t bytes)
 	uintptr_t mask = b->host_page - 1;
 	uintptr_t start = ((uintptr_t)p + mask) & ~mask, end = ((uintptr_t)p + bytes) & ~mask;
 
-	if (start >= end || madvise((void *)start, end - start, MADV_DONTNEED) < 0)
+	/* Of a file that is mapped, only the file itself can give pages back. */
+	int advice = b->d.env->mem->shared ? MADV_REMOVE : MADV_DONTNEED;
+
+	if (start >= end || madvise((void *)start, end - start, advice) < 0)
 		return 0;
 	return end - start;
 }

@@ -5,6 +5,7 @@
 #ifndef VIRTIO_GMEM_H
 #define VIRTIO_GMEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,6 +13,7 @@
 
 /**
  * struct gmem - the RAM of a machine; constant once made.
+ * @shared:  it is a file that others may have mapped, too.
  * @regions: @bytes at guest physical address @gpa are the host's at @hva; they do not overlap.
  */
 struct gmem {
@@ -20,6 +22,7 @@ struct gmem {
 		uint8_t *hva;
 	} regions[GMEM_REGIONS_MAX];
 	unsigned int n_regions;
+	bool shared;
 };
 
 /**

@@ -88,7 +88,8 @@ static int init_memory(struct smolvm_vmm *vmm, struct smolvm_error *err)
 {
 	const struct gmem *mem = &vmm->memory.gmem;
 	int r = memory_init(&vmm->memory, vmm->config.memory_mib, arch_layout.low_bytes,
-			    arch_layout.high_gpa, vmm->config.huge_pages, err);
+			    arch_layout.high_gpa, vmm->config.huge_pages,
+			    vmm->config.shared_memory, err);
 
 	for (unsigned int i = 0; i < mem->n_regions && !r; i++)
 		r = vmm->ops->map(vmm->hv, i, mem->regions[i].gpa, mem->regions[i].hva,
@@ -149,7 +150,7 @@ int vmm_create_on(const struct hv_ops *ops, struct smolvm_vmm **ret,
 		return err_nomem(err);
 	vmm->ops = ops;
 	vmm->config = *config;
-	vmm->config.kernel_fd = vmm->exit_fd = vmm->quit_fd = -1;
+	vmm->config.kernel_fd = vmm->exit_fd = vmm->quit_fd = vmm->memory.fd = -1;
 	vmm_stamp(&vmm->timeline.create);
 	init_locks(vmm);
 	vmm->quit_watch.fd = -1;
@@ -286,6 +287,11 @@ void vmm_end(struct smolvm_vmm *vmm, enum smolvm_vmm_reason reason, int error, c
 			vmm->end.error = errno;
 	}
 	pthread_mutex_unlock(&vmm->lock);
+}
+
+int smolvm_vmm_memory_fd(const struct smolvm_vmm *vmm)
+{
+	return vmm->memory.fd >= 0 ? vmm->memory.fd : -ENODEV;
 }
 
 int smolvm_vmm_exit_fd(const struct smolvm_vmm *vmm)

@@ -170,7 +170,7 @@ static uint64_t touched(struct vg *g, uint64_t bytes)
 }
 
 /* The reporting queue in the two numberings that drivers have: 4, and 3 when no gap is left. */
-static void reporting(bool gap)
+static void reporting(bool gap, bool shared)
 {
 	const uint64_t bytes = 8u << 20;
 	struct virtio_device *d;
@@ -180,6 +180,10 @@ static void reporting(bool gap)
 	unsigned int q = gap ? 4 : 3;
 
 	vg_init(&g, true);
+	g.mem.shared = shared;
+	if (shared)
+		assert_ptr_equal(mmap(g.ram, VG_RAM_BYTES, PROT_READ | PROT_WRITE,
+				      MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0), g.ram);
 	assert_int_equal(balloon_create(&d, &g.env, NULL), 0);
 	vg_attach(&g, d);
 	vg_negotiate(&g, ~0ull);
@@ -204,8 +208,9 @@ static void reporting(bool gap)
 
 static void test_reporting(void **state)
 {
-	reporting(true);
-	reporting(false);
+	reporting(true, false);
+	reporting(false, false);
+	reporting(true, true);
 }
 
 /* What is not whole pages of the host: nothing outside of the range is lost. */

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -614,6 +615,38 @@ static void test_wait_for_nothing(void **state)
 	smolvm_vmm_destroy(vmm); /* while it runs */
 }
 
+/* ---- memory that others see ---- */
+
+static void write_memory(void *ctx, struct fake_cpu *cpu)
+{
+	uint32_t *p = fake_mem(cpu, 16u << 20, sizeof(*p));
+
+	*p = 0x600df00d;
+	fake_exit(cpu, HV_EXIT_POWEROFF);
+}
+
+static void test_shared_memory(void **state)
+{
+	struct fake_guest guest = { .script = write_memory };
+	struct smolvm_vmm *vmm = start((struct smolvm_vmm_config){ .shared_memory = 1 }, &guest);
+	uint32_t seen = 0;
+	struct stat st;
+	int fd;
+
+	assert_int_equal(finish(vmm).reason, SMOLVM_VMM_POWEROFF);
+	fd = smolvm_vmm_memory_fd(vmm);
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, 256 << 20);
+	assert_int_equal(pread(fd, &seen, sizeof(seen), 16 << 20), sizeof(seen));
+	assert_int_equal(seen, 0x600df00d);
+	smolvm_vmm_destroy(vmm);
+	assert_int_equal(fstat(fd, &st), -1);
+	vmm = start((struct smolvm_vmm_config){ 0 }, &guest);
+	assert_int_equal(smolvm_vmm_memory_fd(vmm), -ENODEV);
+	smolvm_vmm_destroy(vmm);
+}
+
 /* ---- side by side, and nothing left ---- */
 
 static void test_two_machines(void **state)
@@ -914,6 +947,7 @@ int main(void)
 		cmocka_unit_test(test_start_paused),
 		cmocka_unit_test(test_from_many_threads),
 		cmocka_unit_test(test_wait_for_nothing),
+		cmocka_unit_test(test_shared_memory),
 		cmocka_unit_test(test_two_machines),
 		cmocka_unit_test(test_nothing_is_left),
 		cmocka_unit_test(test_threads_started),

@@ -26,7 +26,8 @@ static int make_memory(void **state)
 {
 	memset(&err, 0, sizeof(err));
 	memset(&boot, 0, sizeof(boot));
-	return memory_init(&memory, MEMORY_MIB, LAYOUT_LOW_BYTES, LAYOUT_HIGH_GPA, false, NULL);
+	return memory_init(&memory, MEMORY_MIB, LAYOUT_LOW_BYTES, LAYOUT_HIGH_GPA, false, false,
+			   NULL);
 }
 
 static int free_memory(void **state)
@@ -216,7 +217,7 @@ static void test_high_memory(void **state)
 	int r;
 
 	memory_fini(&memory);
-	r = memory_init(&memory, 4608, LAYOUT_LOW_BYTES, LAYOUT_HIGH_GPA, true, NULL);
+	r = memory_init(&memory, 4608, LAYOUT_LOW_BYTES, LAYOUT_HIGH_GPA, true, false, NULL);
 	assert_int_equal(r, 0);
 	assert_int_equal(memory.gmem.n_regions, 2);
 	assert_int_equal((uintptr_t)memory.gmem.regions[0].hva & 0x1fffff, 0);
