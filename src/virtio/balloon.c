@@ -285,10 +285,9 @@ static void balloon_reset(struct virtio_device *d)
 static void balloon_config_read(struct virtio_device *d, unsigned int offset, uint8_t *p,
 				unsigned int len)
 {
-	const uint8_t *config = (const uint8_t *)&balloon_of(d)->config;
+	const struct config *config = &balloon_of(d)->config;
 
-	for (unsigned int i = 0; i < len; i++)
-		p[i] = offset + i < sizeof(struct config) ? config[offset + i] : 0;
+	virtio_config_copy(config, sizeof(*config), offset, p, len);
 }
 
 /* The driver says how many pages it has given up. */

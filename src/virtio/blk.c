@@ -561,13 +561,9 @@ static void blk_notify(struct virtio_device *d, unsigned int q)
 static void blk_config_read(struct virtio_device *d, unsigned int offset, uint8_t *p,
 			    unsigned int len)
 {
-	const uint8_t *config = (const uint8_t *)&to_blk(d)->config;
+	const struct blk_config *config = &to_blk(d)->config;
 
-	for (unsigned int i = 0; i < len; i++)
-		p[i] = offset < sizeof(struct blk_config) &&
-				       i < sizeof(struct blk_config) - offset
-			       ? config[offset + i]
-			       : 0;
+	virtio_config_copy(config, sizeof(*config), offset, p, len);
 }
 
 static void blk_destroy(struct virtio_device *d)

@@ -511,16 +511,12 @@ static void console_reset(struct virtio_device *d)
 	}
 }
 
-static void console_config_read(struct virtio_device *d, unsigned int offset, uint8_t *to,
+static void console_config_read(struct virtio_device *d, unsigned int offset, uint8_t *p,
 				unsigned int len)
 {
-	const uint8_t *config = (const uint8_t *)&to_console(d)->config;
+	const struct console_config *config = &to_console(d)->config;
 
-	for (unsigned int i = 0; i < len; i++)
-		to[i] = offset < sizeof(struct console_config) &&
-					i < sizeof(struct console_config) - offset
-				? config[offset + i]
-				: 0;
+	virtio_config_copy(config, sizeof(*config), offset, p, len);
 }
 
 static void console_destroy(struct virtio_device *d)

@@ -53,6 +53,15 @@ bool virtio_interrupt(struct virtio_device *d, struct virtq *q)
 	return true;
 }
 
+void virtio_config_copy(const void *config, size_t bytes, unsigned int offset, uint8_t *p,
+			unsigned int len)
+{
+	const uint8_t *from = config;
+
+	for (unsigned int i = 0; i < len; i++)
+		p[i] = offset < bytes && i < bytes - offset ? from[offset + i] : 0;
+}
+
 void virtio_config_changed(struct virtio_device *d)
 {
 	d->generation++;

@@ -145,6 +145,13 @@ static inline bool virtio_has(const struct virtio_device *d, uint64_t feature)
  */
 bool virtio_interrupt(struct virtio_device *d, struct virtq *q);
 
+/**
+ * virtio_config_copy() - for config_read(): @len bytes at @offset of a device's configuration,
+ * which has @bytes; what is behind it are zeroes.
+ */
+void virtio_config_copy(const void *config, size_t bytes, unsigned int offset, uint8_t *p,
+			unsigned int len);
+
 /** virtio_config_changed() - the device's configuration is another one now. */
 void virtio_config_changed(struct virtio_device *d);
 

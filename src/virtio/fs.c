@@ -308,8 +308,7 @@ static void fs_config_read(struct virtio_device *d, unsigned int offset, uint8_t
 {
 	const struct fs *f = fs_of(d);
 
-	for (unsigned int i = 0; i < len; i++)
-		p[i] = offset < sizeof(f->config) - i ? f->config[offset + i] : 0;
+	virtio_config_copy(f->config, sizeof(f->config), offset, p, len);
 }
 
 static void fs_destroy(struct virtio_device *d)

@@ -479,10 +479,8 @@ static void net_config_read(struct virtio_device *d, unsigned int offset, uint8_
 			    unsigned int len)
 {
 	struct net *n = (struct net *)d;
-	const uint8_t *config = (const uint8_t *)&n->config;
 
-	for (unsigned int i = 0; i < len; i++)
-		p[i] = offset + i < sizeof(n->config) ? config[offset + i] : 0;
+	virtio_config_copy(&n->config, sizeof(n->config), offset, p, len);
 }
 
 static void net_destroy(struct virtio_device *d)

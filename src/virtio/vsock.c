@@ -509,8 +509,7 @@ static void vsock_config_read(struct virtio_device *d, unsigned int offset, uint
 	struct vsock *v = (struct vsock *)d;
 	uint64_t cid = htole64(v->config.cid);
 
-	for (unsigned int i = 0; i < len; i++)
-		p[i] = offset + i < sizeof(cid) ? ((const uint8_t *)&cid)[offset + i] : 0;
+	virtio_config_copy(&cid, sizeof(cid), offset, p, len);
 }
 
 static void vsock_destroy(struct virtio_device *d)
