@@ -253,7 +253,8 @@ static bool receive(struct vsock *v, unsigned int *budget)
 	struct virtq *q = &v->d.queues[RX];
 	bool any = false;
 
-	while (v->running && (v->n_resets || !link_alone(&v->ring)) && *budget) {
+	/* Stale: there was a reset while the owner was asked, and a driver has come since. */
+	while (v->running && !v->stale && (v->n_resets || !link_alone(&v->ring)) && *budget) {
 		--*budget;
 		if (!vsock_slots(v)) {
 			if (virtq_listen(q))
@@ -331,10 +332,13 @@ void vsock_work(struct vsock *v)
 		interrupts(v);
 	if (v->running && (v->d.queues[RX].broken || v->d.queues[TX].broken))
 		stop(v);
-	if (v->stale)
+	if (v->stale) {
 		vsock_sweep_stale(v);
-	else if (!budget)
+		if (v->running)
+			vsock_wake(v);
+	} else if (!budget) {
 		vsock_wake(v);
+	}
 	if (v->deadlines && !v->timer_on && v->d.env->loop) {
 		v->timer_on = true;
 		loop_arm(v->d.env->loop, &v->timer, VSOCK_SWEEP_MS);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -30,6 +31,8 @@ struct vt {
 	bool keep;
 	uint64_t tx_gpa;      /* of the packet that is sent */
 	uint32_t accept_port; /* incoming() takes this one only; 0: any */
+	uint32_t hold_port;   /* incoming() says @held, and waits for @go */
+	sem_t held, go;
 	int accepted[VSOCK_CONNECTIONS_MAX];
 	unsigned int n_accepted;
 	unsigned int fds; /* open before the test */
@@ -61,6 +64,11 @@ static int incoming(void *ctx, uint32_t port)
 	struct vt *t = ctx;
 	int fds[2];
 
+	if (t->hold_port && port == t->hold_port) {
+		sem_post(&t->held);
+		while (sem_wait(&t->go) < 0)
+			;
+	}
 	if (t->accept_port && port != t->accept_port)
 		return -ECONNREFUSED;
 	make_pair(fds);
@@ -1212,6 +1220,39 @@ static void test_reset(void **state)
 	vt_fini(&t);
 }
 
+/* While the owner is asked about one connection: another one does not reach the next driver. */
+static void test_reset_while_asking(void **state)
+{
+	struct vt t;
+
+	(void)state;
+	vt_init(&t);
+	t.accept_port = 5;
+	t.hold_port = 6;
+	sem_init(&t.held, 0, 0);
+	sem_init(&t.go, 0, 0);
+	vt_boot(&t, 16, 4096);
+	for (uint32_t i = 0; i < 2; i++) {
+		struct vsock_hdr h = header(VSOCK_OP_REQUEST, 2000 + i, 5 + i);
+		struct vg_buf b = { vg_alloc(&t.g, sizeof(h), 16), sizeof(h), false };
+
+		memcpy(vg_ptr(&t.g, b.gpa), &h, sizeof(h));
+		vg_add(&t.g, TX, &b, 1);
+	}
+	vg_kick(&t.g, TX);
+	assert_int_equal(sem_wait(&t.held), 0);
+	vg_write(&t.g, VG_STATUS, 0);
+	t.g.brk = VG_RAM_GPA;
+	vt_boot(&t, 16, 4096);
+	sem_post(&t.go);
+	vt_quiet(&t);
+	must_end(t.accepted[0]);
+	t.accepted[0] = -1;
+	sem_destroy(&t.held);
+	sem_destroy(&t.go);
+	vt_fini(&t);
+}
+
 struct dialler {
 	struct vt *t;
 	bool stop;
@@ -1307,7 +1348,8 @@ int main(void)
 		cmocka_unit_test(test_abuse),         cmocka_unit_test(test_pieces),
 		cmocka_unit_test(test_broken_queues), cmocka_unit_test(test_flood),
 		cmocka_unit_test(test_no_buffers),    cmocka_unit_test(test_late_interrupt),
-		cmocka_unit_test(test_reset),         cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_reset),         cmocka_unit_test(test_reset_while_asking),
+		cmocka_unit_test(test_threads),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);
