@@ -103,8 +103,8 @@ struct smolvm_vmm_config {
  * smolvm_vmm_create() - make a machine; nothing runs yet.
  *
  * Errors: -EINVAL (a value, named), -ENOENT, -EACCES, -ENODEV (no hypervisor), -ENOTSUP (it lacks
- * something, named), -ENOMEM, -ENOEXEC (no kernel, or for another machine), -E2BIG (the kernel or
- * the initramfs does not fit into the memory, the command line is too long), -EIO.
+ * something, named), -ENOMEM, -E2BIG (the command line is too long, the initramfs larger than the
+ * memory), -EIO.
  */
 int smolvm_vmm_create(struct smolvm_vmm **ret, const struct smolvm_vmm_config *config,
 		      struct smolvm_error *err);
@@ -223,7 +223,8 @@ int smolvm_vmm_add_balloon(struct smolvm_vmm *vmm, struct smolvm_error *err);
 /**
  * smolvm_vmm_start() - load the kernel, make the threads, and let it run (unless @paused). Once.
  *
- * Errors: as smolvm_vmm_create(), -EBUSY (a second time), -EAGAIN (no threads).
+ * Errors: -ENOEXEC (no kernel, or for another machine), -E2BIG (it, the initramfs or the command
+ * line does not fit), -EBUSY (a second time), -EAGAIN (no threads), -ENOMEM, -EIO.
  */
 int smolvm_vmm_start(struct smolvm_vmm *vmm, struct smolvm_error *err);
 

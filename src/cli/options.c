@@ -44,12 +44,6 @@ int option_word(const struct option_spec *spec, void *target, const char *value,
 	return err_set(err, EINVAL, "'%s' is not one of: %s", value, spec->words);
 }
 
-int option_strings(const struct option_spec *spec, void *target, const char *value,
-		   struct smolvm_error *err)
-{
-	return strings_add(target, value, err);
-}
-
 int option_env(const struct option_spec *spec, void *target, const char *value,
 	       struct smolvm_error *err)
 {

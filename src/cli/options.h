@@ -58,8 +58,6 @@ int option_string(const struct option_spec *spec, void *target, const char *valu
 		  struct smolvm_error *err); /* const char *, points into argv */
 int option_word(const struct option_spec *spec, void *target, const char *value,
 		struct smolvm_error *err);   /* const char *, one of the words; "" when left out */
-int option_strings(const struct option_spec *spec, void *target, const char *value,
-		   struct smolvm_error *err); /* struct strings */
 int option_env(const struct option_spec *spec, void *target, const char *value,
 	       struct smolvm_error *err);    /* struct strings */
 int option_env_file(const struct option_spec *spec, void *target, const char *value,

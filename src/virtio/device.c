@@ -124,10 +124,12 @@ static void *begin(void *arg)
 	struct beginning *b = arg;
 	void *(*run)(void *) = b->run;
 	void *ctx = b->ctx;
+	unsigned int number = __atomic_fetch_add(&b->env->n_threads[b->kind], 1, __ATOMIC_RELAXED);
 	char name[16];
 	int rc = 0;
 
-	snprintf(name, sizeof(name), "%.8s-%s", b->env->name, thread_names[b->kind]);
+	snprintf(name, sizeof(name), "%.8s-%s%u", b->env->name, thread_names[b->kind],
+		 number % 100);
 	pthread_setname_np(pthread_self(), name);
 	if (b->env->thread_started)
 		rc = b->env->thread_started(b->env->thread_ctx, b->kind);

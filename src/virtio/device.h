@@ -59,6 +59,7 @@ struct virtio_device;
  * @thread_started, @thread_ctx: to be called first in every thread that a device makes, see
  *            smolvm/vmm.h; may be NULL. Such threads have all signals blocked.
  * @pool:     the disks' workers: NULL at first, made by the first disk, gone with the last one.
+ * @name, @n_threads: what threads are called: the machine, their kind and number.
  */
 struct virtio_env {
 	const struct gmem *mem;
@@ -68,6 +69,7 @@ struct virtio_env {
 	void *thread_ctx;
 	struct pool *pool;
 	char name[9];
+	unsigned int n_threads[SMOLVM_VMM_THREAD_FS + 1];
 };
 
 /**

@@ -53,8 +53,8 @@ def an_agent_that_never_reads_again_does_not_hold_us(t):
 
 
 @test()
-def a_guest_that_switches_itself_off_is_said_to(t):
-    hostile(t, "off").fails(125, "switched itself off")
+def a_guest_that_restarts_is_said_to(t):
+    hostile(t, "off").fails(125, "restarted itself")
 
 
 @test()
