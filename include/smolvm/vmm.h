@@ -228,7 +228,13 @@ int smolvm_vmm_add_balloon(struct smolvm_vmm *vmm, struct smolvm_error *err);
  */
 int smolvm_vmm_start(struct smolvm_vmm *vmm, struct smolvm_error *err);
 
-/** enum smolvm_vmm_reason - why a machine no longer runs. */
+/**
+ * enum smolvm_vmm_reason - why a machine no longer runs.
+ *
+ * What a kernel does when it panics is its own affair: it says so on its console, and then halts
+ * (SMOLVM_VMM_HALTED) or restarts in the way that its command line names ("panic=-1 reboot=t": a
+ * SMOLVM_VMM_TRIPLE_FAULT).
+ */
 enum smolvm_vmm_reason {
 	SMOLVM_VMM_STOPPED = 1,	 /* smolvm_vmm_stop() */
 	SMOLVM_VMM_RESET,	 /* the guest reset itself: reboot, mostly */
