@@ -626,7 +626,7 @@ static void test_thread(void **state)
 	assert_int_equal(ran, 1);
 	assert_int_equal(s.kinds[SMOLVM_VMM_THREAD_WORKER], 1);
 	assert_true(s.blocked);
-	assert_string_equal(s.name, "12345678-disk");
+	assert_string_equal(s.name, "12345678-disk0");
 	s.rc = -EPERM;
 	assert_int_equal(virtio_thread(&env, SMOLVM_VMM_THREAD_FS, &t, count_run, &ran), -EPERM);
 	assert_int_equal(ran, 1);
