@@ -90,6 +90,12 @@ static void add_cpu(struct args *a, const struct backend_spec *s)
 		add(a, "max,-erms,-fsrm%s", s->nested ? "" : ",-svm");
 }
 
+/*
+ * An emulated processor that emulates another one's guests loses an interrupt of its timer now and
+ * then. With a timer set for each next event that is the end of all time; one that ticks goes on.
+ */
+#define NESTED_CLOCK " nohz=off highres=off"
+
 static void add_kernel(struct args *a, const struct backend_spec *s)
 {
 	char tcg[160] = "", line[512];
@@ -100,8 +106,8 @@ static void add_kernel(struct args *a, const struct backend_spec *s)
 		if (khz)
 			snprintf(tcg, sizeof(tcg),
 				 " tsc_early_khz=%u tsc=reliable no_timer_check"
-				 " noreplace-smp lapic_timer_hz=1000000000",
-				 khz);
+				 " noreplace-smp lapic_timer_hz=1000000000%s",
+				 khz, s->nested ? NESTED_CLOCK : "");
 	}
 	add(a, "-kernel");
 	add(a, "%s", s->kernel);
