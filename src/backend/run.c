@@ -34,12 +34,16 @@ void backend_vm_close(struct backend_vm *vm)
 }
 
 /* A guest that has KVM of its own does not switch it on before it is used. */
+/* A guest's KVM takes hold of the processor with its first machine, not before. Where there is
+ * nothing to take hold of, it would say so: two lines, an exit for every character. */
+#define WITH_KVM    " kvm.enable_virt_at_load=0"
+#define WITHOUT_KVM " initcall_blacklist=vmx_init,svm_init"
+
 int backend_cmdline(const struct backend_spec *s, const char *more, char *ret, size_t cap)
 {
 	int n = snprintf(ret, cap,
-			 "console=ttyS0 reboot=t panic=-1%s kvm.enable_virt_at_load=0 "
-			 "dummy.numdummies=0%s",
-			 s->verbose ? "" : " quiet", more);
+			 "console=ttyS0 reboot=t panic=-1%s%s dummy.numdummies=0%s",
+			 s->verbose ? "" : " quiet", s->nested ? WITH_KVM : WITHOUT_KVM, more);
 
 	return n < 0 || (size_t)n >= cap ? -E2BIG : 0;
 }
