@@ -20,9 +20,9 @@
 #include <unistd.h>
 
 #include "agent/ports.h"
+#include "base/endian.h"
 #include "base/err.h"
 #include "base/fd.h"
-#include "proto/endian.h"
 #include "proto/msg.h"
 
 /* Waiting to be sent: what one reading of each output gave, and small messages. */

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "agent/exec.h"
-#include "proto/endian.h"
+#include "base/endian.h"
 #include "proto/msg.h"
 
 #define DRAIN_MAX (1u << 20) /* the most a pipe can hold */

@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 #include "agent/share_relay.h"
+#include "base/endian.h"
 #include "base/err.h"
-#include "proto/endian.h"
 
 #define REPLY_MIN    16u /* struct fuse_out_header */
 #define REQUESTS_MAX 16	 /* carried in a row before others have their turn */

@@ -9,7 +9,7 @@
 
 #include <errno.h>
 
-#include "proto/endian.h"
+#include "base/endian.h"
 
 static void answered(struct share_fs_one *one, int result)
 {

@@ -19,10 +19,10 @@
 
 #include <linux/vm_sockets.h>
 
+#include "base/endian.h"
 #include "base/err.h"
 #include "base/fd.h"
 #include "proto/agent.h"
-#include "proto/endian.h"
 #include "proto/msg.h"
 #include "proto/sockets.h"
 

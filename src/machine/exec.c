@@ -22,12 +22,12 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/endian.h"
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/loop.h"
 #include "machine/machine.h"
 #include "proto/agent.h"
-#include "proto/endian.h"
 #include "proto/msg.h"
 #include "proto/tlv.h"
 #include "proto/vmm.h"

@@ -22,13 +22,13 @@
 #include <sys/un.h>
 
 #include "base/clock.h"
+#include "base/endian.h"
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/proc.h"
 #include "machine/machine.h"
 #include "proto/agent.h"
-#include "proto/endian.h"
 #include "proto/msg.h"
 #include "proto/tlv.h"
 #include "proto/vmm.h"

@@ -6,7 +6,7 @@
 
 #include <errno.h>
 
-#include "proto/endian.h"
+#include "base/endian.h"
 
 void msg_header(uint8_t *p, uint8_t type, uint32_t len)
 {

@@ -20,8 +20,8 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/endian.h"
 #include "base/err.h"
-#include "proto/endian.h"
 
 #define HELLO_MAGIC  0x4d564d53u /* "SMVM" */
 #define HELLO_LEN    20u

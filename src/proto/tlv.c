@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/endian.h"
+#include "base/endian.h"
 
 int tlv_put(struct buf *b, uint16_t key, const void *value, size_t len)
 {

@@ -18,8 +18,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/endian.h"
 #include "base/fd.h"
-#include "proto/endian.h"
 #include "vmmproc/vmm.h"
 
 /* syscalls (io, main): socketpair(AF_UNIX) */

@@ -27,10 +27,10 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/endian.h"
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/path.h"
-#include "proto/endian.h"
 #include "proto/tlv.h"
 #include "vmmproc/vmm.h"
 

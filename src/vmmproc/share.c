@@ -17,10 +17,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/endian.h"
 #include "base/err.h"
 #include "base/fd.h"
 #include "fileserver/fileserver.h"
-#include "proto/endian.h"
 #include "vmmproc/vmm.h"
 
 /* syscalls (main): setsockopt sendto fcntl(F_GETFL F_SETFL) */

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/endian.h"
+#include "base/endian.h"
 #include "proto/mux.h"
 
 #define USERS 24

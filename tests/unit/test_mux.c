@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "proto/endian.h"
+#include "base/endian.h"
 #include "proto/mux.h"
 
 #define MAGIC 0x4d564d53u

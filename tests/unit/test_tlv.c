@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "proto/endian.h"
+#include "base/endian.h"
 #include "proto/msg.h"
 #include "proto/tlv.h"
 

@@ -71,9 +71,9 @@ static void check_map(const uint8_t *p, unsigned int entry_bytes, unsigned int e
 
 	assert_int_equal(entries, 3);
 	for (unsigned int i = 0; i < 3; i++, p += entry_bytes) {
-		assert_int_equal(le64_at(p), want[i][0]);
-		assert_int_equal(le64_at(p + 8), want[i][1]);
-		assert_int_equal(le32_at(p + 16), want[i][2]);
+		assert_int_equal(get_le64(p), want[i][0]);
+		assert_int_equal(get_le64(p + 8), want[i][1]);
+		assert_int_equal(get_le32(p + 16), want[i][2]);
 	}
 }
 
@@ -82,10 +82,10 @@ static void check_gdt(uint64_t code)
 	const uint8_t *p = at(boot.gdt, boot.gdt_bytes);
 
 	assert_true(boot.gdt_bytes >= 0x28);
-	assert_int_equal(le64_at(p), 0);
-	assert_int_equal(le64_at(p + 8), 0);
-	assert_int_equal(le64_at(p + 0x10), code);
-	assert_int_equal(le64_at(p + 0x18), 0x00cf93000000ffff);
+	assert_int_equal(get_le64(p), 0);
+	assert_int_equal(get_le64(p + 8), 0);
+	assert_int_equal(get_le64(p + 0x10), code);
+	assert_int_equal(get_le64(p + 0x18), 0x00cf93000000ffff);
 }
 
 static void test_pvh(void **state)
@@ -100,15 +100,15 @@ static void test_pvh(void **state)
 	assert_memory_equal(at(KERNEL_GPA, 64), f.code, 64);
 	check_gdt(0x00cf9b000000ffff);
 	p = at(boot.argument, 0x200);
-	assert_int_equal(le32_at(p), 0x336ec578);
-	assert_int_equal(le32_at(p + 4), 1);
-	assert_int_equal(le32_at(p + 12), 1);
-	initramfs = le64_at(at(le64_at(p + 16), 32));
+	assert_int_equal(get_le32(p), 0x336ec578);
+	assert_int_equal(get_le32(p + 4), 1);
+	assert_int_equal(get_le32(p + 12), 1);
+	initramfs = get_le64(at(get_le64(p + 16), 32));
 	assert_int_equal(initramfs, (MEMORY_MIB << 20) - 4096);
-	assert_int_equal(le64_at(at(le64_at(p + 16) + 8, 8)), 9);
+	assert_int_equal(get_le64(at(get_le64(p + 16) + 8, 8)), 9);
 	assert_memory_equal(at(initramfs, 10), "INITRAMFS", 10);
-	assert_string_equal((char *)at(le64_at(p + 24), 6), "a=b c");
-	check_map(at(le64_at(p + 40), 72), 24, le32_at(p + 48));
+	assert_string_equal((char *)at(get_le64(p + 24), 6), "a=b c");
+	check_map(at(get_le64(p + 40), 72), 24, get_le32(p + 48));
 }
 
 static void test_pvh_without_initramfs(void **state)
@@ -119,8 +119,8 @@ static void test_pvh_without_initramfs(void **state)
 	f.note.p_filesz = sizeof(f.xen) - 4;
 	assert_int_equal(load(&f, sizeof(f)), 0);
 	assert_int_equal(boot.ip, KERNEL_IP);
-	assert_int_equal(le32_at(at(boot.argument + 12, 4)), 0);
-	assert_int_equal(le64_at(at(boot.argument + 16, 8)), 0);
+	assert_int_equal(get_le32(at(boot.argument + 12, 4)), 0);
+	assert_int_equal(get_le64(at(boot.argument + 16, 8)), 0);
 }
 
 /* Each address that a kernel may have mapped at entry leads to itself. */
@@ -129,7 +129,7 @@ static void check_identity(uint64_t gpa)
 	uint64_t e = boot.page_table;
 
 	for (unsigned int shift = 39; shift >= 21; shift -= 9) {
-		e = le64_at(at((e & ~0xfffull) + ((gpa >> shift & 511) * 8), 8));
+		e = get_le64(at((e & ~0xfffull) + ((gpa >> shift & 511) * 8), 8));
 		assert_int_equal(e & 3, 3);
 	}
 	assert_true(e & 0x80);
@@ -150,12 +150,12 @@ static void test_elf_64(void **state)
 	check_identity(KERNEL_GPA);
 	check_identity(0xffffffff);
 	p = at(boot.argument, 4096);
-	assert_int_equal(le16_at(p + BZ_BOOT_FLAG), 0xaa55);
+	assert_int_equal(get_le16(p + BZ_BOOT_FLAG), 0xaa55);
 	assert_memory_equal(p + BZ_MAGIC, "HdrS", 4);
 	assert_int_equal(p[BZ_LOADER], 0xff);
-	assert_int_equal(le32_at(p + 0x218), (MEMORY_MIB << 20) - 4096);
-	assert_int_equal(le32_at(p + 0x21c), 1);
-	assert_string_equal((char *)at(le32_at(p + 0x228), 6), "quiet");
+	assert_int_equal(get_le32(p + 0x218), (MEMORY_MIB << 20) - 4096);
+	assert_int_equal(get_le32(p + 0x21c), 1);
+	assert_string_equal((char *)at(get_le32(p + 0x228), 6), "quiet");
 	check_map(p + 0x2d0, 20, p[0x1e8]);
 }
 
@@ -191,9 +191,9 @@ static void test_bzimage(void **state)
 	assert_memory_equal(at(KERNEL_GPA, 1024), f.b + 1024, 1024);
 	p = at(boot.argument, 4096);
 	assert_int_equal(p[BZ_LOADER], 0xff);
-	assert_int_equal(le16_at(p + BZ_VERSION), 0x20f);
-	assert_int_equal(le64_at(p + BZ_PREF_ADDRESS), KERNEL_GPA);
-	assert_int_equal(le32_at(p + 0x218), (MEMORY_MIB << 20) - 4096);
+	assert_int_equal(get_le16(p + BZ_VERSION), 0x20f);
+	assert_int_equal(get_le64(p + BZ_PREF_ADDRESS), KERNEL_GPA);
+	assert_int_equal(get_le32(p + 0x218), (MEMORY_MIB << 20) - 4096);
 	check_map(p + 0x2d0, 20, p[0x1e8]);
 	/* Nothing of the setup code itself, and nothing behind its header. */
 	assert_int_equal(p[0x1f0], 0);
@@ -207,7 +207,7 @@ static void test_bzimage_initramfs_limit(void **state)
 
 	bz_put(&f, BZ_INITRD_MAX, 4, 0x2ffffff);
 	assert_int_equal(load_with(&f, sizeof(f), "initrd", 6, "quiet"), 0);
-	assert_int_equal(le32_at(at(boot.argument + 0x218, 4)), 0x2fff000);
+	assert_int_equal(get_le32(at(boot.argument + 0x218, 4)), 0x2fff000);
 }
 
 static void test_high_memory(void **state)
@@ -225,13 +225,13 @@ static void test_high_memory(void **state)
 	assert_null(gmem_slice(&memory.gmem, LAYOUT_LOW_BYTES - 1, 2));
 	assert_int_equal(load_with(&f, sizeof(f), "x", 1, ""), 0);
 	p = at(boot.argument, 0x200);
-	assert_int_equal(le32_at(p + 48), 4);
-	p = at(le64_at(p + 40), 96);
-	assert_int_equal(le64_at(p + 56), LAYOUT_LOW_BYTES - 0x100000);
-	assert_int_equal(le64_at(p + 72), LAYOUT_HIGH_GPA);
-	assert_int_equal(le64_at(p + 80), 1536ull << 20);
+	assert_int_equal(get_le32(p + 48), 4);
+	p = at(get_le64(p + 40), 96);
+	assert_int_equal(get_le64(p + 56), LAYOUT_LOW_BYTES - 0x100000);
+	assert_int_equal(get_le64(p + 72), LAYOUT_HIGH_GPA);
+	assert_int_equal(get_le64(p + 80), 1536ull << 20);
 	p = at(boot.argument, 0x200);
-	assert_int_equal(le64_at(at(le64_at(p + 16), 8)), LAYOUT_LOW_BYTES - 4096);
+	assert_int_equal(get_le64(at(get_le64(p + 16), 8)), LAYOUT_LOW_BYTES - 4096);
 }
 
 /* ---- bad ones ---- */
@@ -405,14 +405,14 @@ static void check_mptable(unsigned int cpus)
 	mptable_write(table, 0xf0000, cpus);
 	assert_memory_equal(p, "_MP_", 4);
 	assert_int_equal(sum(p, 16), 0);
-	assert_int_equal(le32_at(p + 4), 0xf0010);
+	assert_int_equal(get_le32(p + 4), 0xf0010);
 	p += 16;
-	end = p + le16_at(p + 4);
+	end = p + get_le16(p + 4);
 	assert_true(end <= table + sizeof(table));
 	assert_memory_equal(p, "PCMP", 4);
-	assert_int_equal(sum(p, le16_at(p + 4)), 0);
-	assert_int_equal(le32_at(p + 36), 0xfee00000);
-	entries = le16_at(p + 34);
+	assert_int_equal(sum(p, get_le16(p + 4)), 0);
+	assert_int_equal(get_le32(p + 36), 0xfee00000);
+	entries = get_le16(p + 34);
 	p += 44;
 	for (unsigned int i = 0; i < entries; i++) {
 		assert_true(p < end && p[0] <= 4);
@@ -422,7 +422,7 @@ static void check_mptable(unsigned int cpus)
 		}
 		if (p[0] == 2) {
 			assert_int_equal(p[1], cpus);
-			assert_int_equal(le32_at(p + 4), 0xfec00000);
+			assert_int_equal(get_le32(p + 4), 0xfec00000);
 		}
 		if (p[0] == 3) {
 			assert_int_equal(p[5], p[7]);

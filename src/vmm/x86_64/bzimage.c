@@ -35,7 +35,7 @@ enum {
 
 bool bzimage_is(const struct kernel *k)
 {
-	return k->head_bytes >= AT_MAGIC + 4 && le16_at(k->head + AT_BOOT_FLAG) == BOOT_FLAG &&
+	return k->head_bytes >= AT_MAGIC + 4 && get_le16(k->head + AT_BOOT_FLAG) == BOOT_FLAG &&
 	       memcmp(k->head + AT_MAGIC, "HdrS", 4) == 0;
 }
 
@@ -46,11 +46,11 @@ static int check_header(const struct kernel *k, struct smolvm_error *err)
 	if (k->head_bytes < AT_END)
 		return err_set(err, ENOEXEC,
 			       "the kernel is truncated: its setup header is cut off");
-	version = le16_at(k->head + AT_VERSION);
+	version = get_le16(k->head + AT_VERSION);
 	if (version < VERSION_MIN)
 		return err_set(err, ENOEXEC, "the kernel is too old: its boot protocol is %u.%02u, "
 			       "2.12 is needed (Linux 3.8)", version >> 8, version & 0xff);
-	if (!(le16_at(k->head + AT_XLOADFLAGS) & XLF_KERNEL_64))
+	if (!(get_le16(k->head + AT_XLOADFLAGS) & XLF_KERNEL_64))
 		return err_set(err, ENOEXEC, "the kernel is a 32-bit one; a 64-bit one is needed");
 	return 0;
 }
@@ -67,9 +67,9 @@ int bzimage_load(struct kernel *k, struct smolvm_error *err)
 	if (end < AT_END || end > k->head_bytes || end > AT_END_MAX)
 		end = AT_END;
 	offset = ((k->head[AT_SETUP_SECTS] ? k->head[AT_SETUP_SECTS] : 4u) + 1) * SECTOR;
-	bytes = le32_at(k->head + AT_SYSSIZE) * 16ull;
-	at = le64_at(k->head + AT_PREF_ADDRESS);
-	need = le32_at(k->head + AT_INIT_SIZE);
+	bytes = get_le32(k->head + AT_SYSSIZE) * 16ull;
+	at = get_le64(k->head + AT_PREF_ADDRESS);
+	need = get_le32(k->head + AT_INIT_SIZE);
 	if (offset > k->bytes || bytes > k->bytes - offset)
 		return err_set(err, ENOEXEC, "the kernel is truncated: %llu bytes of %llu",
 			       (unsigned long long)k->bytes, (unsigned long long)(offset + bytes));
@@ -84,9 +84,9 @@ int bzimage_load(struct kernel *k, struct smolvm_error *err)
 	k->entry = HV_ENTRY_LINUX64;
 	k->ip = at + ENTRY_64;
 	k->end = at + need;
-	k->initramfs_max = le32_at(k->head + AT_INITRD_MAX);
+	k->initramfs_max = get_le32(k->head + AT_INITRD_MAX);
 	k->setup = k->head + AT_SETUP_SECTS;
 	k->setup_bytes = end - AT_SETUP_SECTS;
-	k->cmdline_max = le32_at(k->head + AT_CMDLINE_SIZE);
+	k->cmdline_max = get_le32(k->head + AT_CMDLINE_SIZE);
 	return kernel_read(k, offset, at, bytes, err);
 }

@@ -80,8 +80,8 @@ static uint64_t note_entry(const Elf64_Nhdr *n, const uint8_t *name, const uint8
 	if (n->n_type != NOTE_PVH_ENTRY || n->n_namesz != 4 || memcmp(name, "Xen", 4) != 0)
 		return 0;
 	if (n->n_descsz == 8)
-		return le64_at(desc);
-	return n->n_descsz == 4 ? le32_at(desc) : 0;
+		return get_le64(desc);
+	return n->n_descsz == 4 ? get_le32(desc) : 0;
 }
 
 /* Notes are a header, a name and a description, the latter two padded to @align. */

@@ -5,6 +5,7 @@
 #ifndef VMM_X86_64_LOAD_H
 #define VMM_X86_64_LOAD_H
 
+#include "base/endian.h"
 #include "vmm/arch.h"
 
 /**
@@ -47,39 +48,5 @@ int bzimage_load(struct kernel *k, struct smolvm_error *err);
  */
 #define MPTABLE_MAX 2048u
 void mptable_write(uint8_t *p, uint32_t gpa, unsigned int cpus);
-
-/* Little-endian fields of a file or a table, at any alignment. */
-static inline uint16_t le16_at(const uint8_t *p)
-{
-	return (uint16_t)(p[0] | p[1] << 8);
-}
-
-static inline uint32_t le32_at(const uint8_t *p)
-{
-	return le16_at(p) | (uint32_t)le16_at(p + 2) << 16;
-}
-
-static inline uint64_t le64_at(const uint8_t *p)
-{
-	return le32_at(p) | (uint64_t)le32_at(p + 4) << 32;
-}
-
-static inline void put_le16(uint8_t *p, uint16_t v)
-{
-	p[0] = (uint8_t)v;
-	p[1] = (uint8_t)(v >> 8);
-}
-
-static inline void put_le32(uint8_t *p, uint32_t v)
-{
-	put_le16(p, (uint16_t)v);
-	put_le16(p + 2, (uint16_t)(v >> 16));
-}
-
-static inline void put_le64(uint8_t *p, uint64_t v)
-{
-	put_le32(p, (uint32_t)v);
-	put_le32(p + 4, (uint32_t)(v >> 32));
-}
 
 #endif

@@ -2,8 +2,8 @@
 /*
  * Little-endian numbers at any alignment.
  */
-#ifndef PROTO_ENDIAN_H
-#define PROTO_ENDIAN_H
+#ifndef BASE_ENDIAN_H
+#define BASE_ENDIAN_H
 
 #include <stdint.h>
 
